@@ -1,0 +1,68 @@
+package nacre
+
+import "context"
+
+// Target is what a policy rule looks at: an object's attributes by name
+// ("project_id", "user_id", "target.user.domain_id"). ok is false for a name
+// the object does not have.
+type Target interface {
+	Attr(name string) (value string, ok bool)
+}
+
+// Enforcer decides whether the context's caller may do what a rule guards.
+// Enforce returns nil, or an *Error of kind Forbidden (Unauthenticated when
+// there is no caller). An area whose Enforcer is nil uses its own default rules.
+type Enforcer interface {
+	Enforce(ctx context.Context, rule string, target Target) error
+}
+
+// TokenValidator turns a token into who it stands for. A token that is unknown,
+// expired or revoked is an *Error of kind Unauthenticated; a validator that
+// cannot know (its identity service is unreachable) fails closed with Unavailable.
+type TokenValidator interface {
+	ValidateToken(ctx context.Context, token string) (*Caller, error)
+}
+
+// IDs makes identifiers. Tests replace it to get the same ones each time.
+type IDs interface {
+	// NewID is a random UUID: dashed, lower case.
+	NewID() string
+}
+
+// Rule is a policy rule with its default, as the real service documents it.
+type Rule struct {
+	// Name as in policy.yaml: "os_compute_api:servers:create".
+	Name string
+	// Check is the default, in oslo.policy's language.
+	Check string
+	// Scopes are the scope types it may be used with: "system", "domain", "project".
+	Scopes []string
+	// Description says what the rule guards.
+	Description string
+	// Operations are "METHOD path" lines.
+	Operations []string
+	// DeprecatedName and DeprecatedCheck are the rule's predecessor, which is
+	// honoured (or'ed) unless new defaults are enforced.
+	DeprecatedName, DeprecatedCheck string
+}
+
+// Operation is a route of an area's API, for documents, matrices and coverage.
+type Operation struct {
+	Method, Path string
+	// Action is the body key of an action route ("os-start"), else empty.
+	Action string
+	// Min and Max bound the microversions; empty means unbounded.
+	Min, Max string
+	// Status is the success code.
+	Status int
+	// Policies are the rules that guard it.
+	Policies []string
+}
+
+// Finding is something that an audit holds to be wrong.
+type Finding struct {
+	// Area, Kind and ID name the object: "compute", "server", an id.
+	Area, Kind, ID string
+	// Problem says what does not hold, for an operator to read.
+	Problem string
+}

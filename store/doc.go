@@ -1,0 +1,43 @@
+// Package store is how every area keeps its rows: one small [Engine] interface
+// that a database implements once, and [Table], its typed face.
+//
+// # Tables
+//
+// A resource is a plain struct whose fields carry `store` tags; it has no
+// storage behaviour. Tags are parsed once, by [NewTable]:
+//
+//	type User struct {
+//		ID       string            `store:"id,pk"`
+//		DomainID string            `store:"domain_id,unique=user_name"`
+//		Name     string            `store:"name,unique=user_name"`
+//		Email    string            `store:"email,null,index=user_email"`
+//		Extra    map[string]any    `store:"extra,json"`
+//		Created  time.Time         `store:"created_at"`
+//	}
+//
+// The first word is the column. Options: pk (exactly one, a string), null (the
+// zero value is stored as NULL), json (stored as JSON text), unique=NAME and
+// index=NAME (fields that share a name make one index, in field order; a field
+// may carry several). A tag of "-" or none leaves a field out. Embedded structs
+// are flattened. NULLs are distinct in a unique index, on every engine.
+//
+// Columns hold text, 64-bit integers, booleans, floats, bytes, times and JSON.
+// A time is kept as microseconds since 1970 UTC, so that it is equal on every
+// engine. Every table has a hidden revision column, by which an update notices
+// that somebody was faster.
+//
+// # Transactions
+//
+// [InTx] runs a function in a transaction that travels in the context; a nested
+// InTx joins it. The outermost function is run again, five times at most, when
+// it lost a race or a serialisation failure, and must therefore have no effects
+// but on this engine. The context key belongs to one engine. Edges, buses and
+// drivers call [Outside] first and so refuse to be called inside. A failed
+// statement dooms its transaction. Code may rely on READ COMMITTED, no more:
+// whoever counts or chooses under a limit takes [Lock] first.
+//
+// # Engines
+//
+// store/memstore (maps; tests and the embedded cloud) and store/bunstore
+// (SQLite, PostgreSQL). store/storetest is the contract that each passes.
+package store
