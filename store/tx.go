@@ -74,11 +74,32 @@ func InTx(ctx context.Context, e Engine, fn func(ctx context.Context) error) err
 				return ctx.Err()
 			}
 		}
-		if err = e.InTx(ctx, fn); !errors.Is(err, ErrRaced) {
+		hooks := &commitHooks{}
+		if err = e.InTx(context.WithValue(ctx, hooksKey{}, hooks), fn); !errors.Is(err, ErrRaced) {
+			if err == nil {
+				for _, f := range hooks.fns {
+					f()
+				}
+			}
 			return err
 		}
 	}
 	return &nacre.Error{Kind: nacre.Unavailable, Code: "raced", Message: "Too many concurrent changes; please retry", Err: err}
+}
+
+type hooksKey struct{}
+
+type commitHooks struct{ fns []func() }
+
+// AfterCommit runs fn once the context's transaction has been committed, or at
+// once when there is none. It is for hints (waking a worker) that may be lost
+// with the process; whatever must happen is a row.
+func AfterCommit(ctx context.Context, fn func()) {
+	if h, _ := ctx.Value(hooksKey{}).(*commitHooks); h != nil && Outside(ctx) != nil {
+		h.fns = append(h.fns, fn)
+		return
+	}
+	fn()
 }
 
 // Outside fails with ErrTx when ctx is inside a transaction. Edges between

@@ -1,0 +1,17 @@
+// Package reconcile drives what an API call has begun to rest, whatever dies on
+// the way. It is why nothing gets stuck.
+//
+// An API call commits, in one transaction, the row in its transitional state and
+// a row of work ([Reconciler.Put]). A worker claims the work under a lease, runs
+// its current step, persists where it goes next, and goes on until it is done. If
+// the worker dies, another takes over when the lease lapses. Each claim has a
+// higher lease number, and a step writes only through [Job.Tx], which checks that
+// number: a worker that was thought dead can't write any more.
+//
+// A step is named, idempotent and level-triggered: it looks at what is. It never
+// waits for a host: it sends, returns [Again], and the report wakes it
+// ([Reconciler.Wake]) or the next due time does. What fails is tried again with a
+// growing wait; what can't succeed (a [Fail] error, or the deadline passed) goes
+// to the handler's Expire, which must bring the object to rest (status error with
+// a reason, everything given back) and is itself repeated until it succeeds.
+package reconcile
