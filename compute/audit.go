@@ -1,0 +1,158 @@
+package compute
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/compute/placement"
+)
+
+// Audit says what does not hold that always must: each server on its way has
+// work that is leased or due, each server on a host has exactly its flavor
+// allocated there and nothing else has, no server in error holds anything back,
+// use is within quota, tags mirror their servers. It reads, and changes nothing.
+// Call it at rest: in the middle of a change it may see both halves.
+func (s *Service) Audit(ctx context.Context) ([]nacre.Finding, error) {
+	var out []nacre.Finding
+	found := func(kind, id, format string, args ...any) {
+		out = append(out, nacre.Finding{Area: "compute", Kind: kind, ID: id, Problem: fmt.Sprintf(format, args...)})
+	}
+	servers, err := s.servers.Where(ctx)
+	if err != nil {
+		return nil, err
+	}
+	works, err := s.work.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	allocated, err := s.c.Placement.Allocated(ctx)
+	if err != nil {
+		return nil, err
+	}
+	hosts, err := s.hosts.Where(ctx)
+	if err != nil {
+		return nil, err
+	}
+	hostByName := map[string]Host{}
+	for _, h := range hosts {
+		hostByName[h.Name] = h
+	}
+	work := map[string]bool{}
+	for _, w := range works {
+		work[w.ObjectID] = true
+		if d := time.Since(w.Due); d > 5*time.Minute && time.Since(w.LeaseUntil) > 5*time.Minute {
+			found("work", w.ID, "due since %s and nobody does it: %s", d.Round(time.Second), w.LastError)
+		}
+	}
+	live := map[string]*Server{}
+	for i := range servers {
+		sv := &servers[i]
+		if sv.Deleted {
+			if work[sv.ID] {
+				found("server", sv.ID, "is deleted but has work")
+			}
+			continue
+		}
+		live[sv.ID] = sv
+		if sv.Transitional() && !work[sv.ID] {
+			found("server", sv.ID, "is %s/%s and nothing works on it", sv.VMState, sv.TaskState)
+		}
+		s.auditAllocation(sv, hostByName, allocated, work[sv.ID], found)
+	}
+	for id := range work {
+		if live[id] == nil {
+			found("work", id, "is for a server that is not there")
+		}
+	}
+	for consumer := range allocated {
+		if live[consumer] == nil {
+			found("allocation", consumer, "is held by a server that is not there")
+		}
+	}
+	if err := s.auditTags(ctx, live, found); err != nil {
+		return nil, err
+	}
+	return out, s.auditQuota(ctx, live, found)
+}
+
+type finder func(kind, id, format string, args ...any)
+
+func (s *Service) auditAllocation(sv *Server, hosts map[string]Host, allocated map[string]map[string]placement.Resources, busy bool, found finder) {
+	have := allocated[sv.ID]
+	if sv.Host == "" {
+		if len(have) > 0 && !busy {
+			found("server", sv.ID, "is on no host but holds allocations")
+		}
+		return
+	}
+	h, ok := hosts[sv.Host]
+	if !ok {
+		found("server", sv.ID, "is on host %s, which is not known", sv.Host)
+		return
+	}
+	want := resources(*sv)
+	got := have[h.ID]
+	for class, n := range want {
+		if got[class] != n {
+			found("server", sv.ID, "has %d of %s allocated on %s, its flavor says %d", got[class], class, sv.Host, n)
+		}
+	}
+	if len(have) > 1 {
+		found("server", sv.ID, "holds allocations on %d hosts", len(have))
+	}
+}
+
+func (s *Service) auditTags(ctx context.Context, live map[string]*Server, found finder) error {
+	tags, err := s.serverTags.Where(ctx)
+	if err != nil {
+		return err
+	}
+	n := map[string]int{}
+	for _, t := range tags {
+		n[t.ServerID]++
+		if live[t.ServerID] == nil {
+			found("server_tag", t.ID, "is of a server that is not there")
+		}
+	}
+	for id, sv := range live {
+		if len(sv.Tags) != n[id] {
+			found("server", id, "shows %d tags, %d are found by filters", len(sv.Tags), n[id])
+		}
+	}
+	return nil
+}
+
+func (s *Service) auditQuota(ctx context.Context, live map[string]*Server, found finder) error {
+	projects := map[string]bool{}
+	for _, sv := range live {
+		projects[sv.ProjectID] = true
+	}
+	for p := range projects {
+		limits, err := s.quota.Limits(ctx, p)
+		if err != nil {
+			return err
+		}
+		used, err := s.usage(ctx, p)
+		if err != nil {
+			return err
+		}
+		for r, n := range used {
+			if l := limits[r]; l >= 0 && n > l {
+				found("project", p, "uses %d of %s, its quota is %d", n, r, l)
+			}
+		}
+	}
+	return nil
+}
+
+// Waiting counts the tombstones that hosts have not confirmed, and the work that
+// is not done: both are 0 when the area is at rest.
+func (s *Service) Waiting(ctx context.Context) (tombstones, work int64, err error) {
+	if tombstones, err = s.tombstones.Count(ctx); err != nil {
+		return 0, 0, err
+	}
+	ws, err := s.work.All(ctx)
+	return tombstones, int64(len(ws)), err
+}

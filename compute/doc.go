@@ -1,0 +1,27 @@
+// Package compute is Nova as a library: servers, flavors, keypairs, hosts, and
+// (in the sub-area compute/placement) what hosts offer.
+//
+//	svc, err := compute.New(compute.Config{
+//		Engine: engine, Bus: b, Images: images, Networks: networks, Placement: pl,
+//	})
+//	go svc.Run(ctx)
+//
+// The API is compute/api. A host runs compute/agent with a driver of
+// compute/hypervisor; the two sides exchange the messages of that package over
+// the bus: desired state on "compute.host.<name>", reports on
+// "compute.report.<name>".
+//
+// # What it promises
+//
+// A request that is accepted is a row and a row of work, committed together. The
+// work brings the server to rest whatever dies on the way: ACTIVE, SHUTOFF, ERROR
+// with a reason that the user can read, or gone with everything it had. Nothing
+// is held twice: ports that the server made go with it, ports that the user
+// brought stay, unbound. Deleting works in every state.
+//
+// A server becomes ACTIVE only after its ports are wired: the guest is built
+// paused, the data plane reports its ports, then the guest runs.
+//
+// What a host destroys, a tombstone names. A host that has not answered yet keeps
+// its tombstone; the server itself is gone for the user.
+package compute

@@ -1,0 +1,133 @@
+// Package scheduler chooses a host for a server: a list of filters, each of which
+// may remove hosts, and weights among those left. It is pure: the caller brings
+// the hosts and what is free on them.
+//
+// When nothing is left, the [Result] says how many hosts each filter removed, so
+// that "No valid host" explains itself.
+package scheduler
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nacre-cloud/nacre/compute/placement"
+)
+
+// Host is a candidate.
+type Host struct {
+	Name, Zone string
+	Up         bool
+	Disabled   bool
+	Arch       string
+	Type       string
+	Free       placement.Free
+	// Building is how many servers are on their way there.
+	Building int
+}
+
+// Request is what is wanted.
+type Request struct {
+	Zone string
+	// Host, if set, is the only one wanted.
+	Host string
+	// Not lists hosts that failed already.
+	Not       []string
+	Resources placement.Resources
+	// Image properties: architecture, hypervisor type.
+	Image map[string]string
+}
+
+// Filter removes hosts; its name is what nova calls it.
+type Filter struct {
+	Name string
+	// Pass says whether the host may be used, and if not, why.
+	Pass func(h Host, r Request) (bool, string)
+}
+
+// Filters are the default ones, in order.
+func Filters() []Filter {
+	return []Filter{
+		{"ComputeFilter", func(h Host, _ Request) (bool, string) {
+			switch {
+			case h.Disabled:
+				return false, "disabled"
+			case !h.Up:
+				return false, "down"
+			}
+			return true, ""
+		}},
+		{"RequestedHost", func(h Host, r Request) (bool, string) {
+			return r.Host == "" || h.Name == r.Host, "not the host asked for"
+		}},
+		{"RetryFilter", func(h Host, r Request) (bool, string) { return !slices.Contains(r.Not, h.Name), "failed before" }},
+		{"AvailabilityZoneFilter", func(h Host, r Request) (bool, string) {
+			return r.Zone == "" || h.Zone == r.Zone, "in zone " + h.Zone
+		}},
+		{"ImagePropertiesFilter", func(h Host, r Request) (bool, string) {
+			for _, key := range []string{"hw_architecture", "architecture"} {
+				if want := r.Image[key]; want != "" && h.Arch != "" && !strings.EqualFold(want, h.Arch) {
+					return false, "architecture " + h.Arch
+				}
+			}
+			return true, ""
+		}},
+		{"Placement", func(h Host, r Request) (bool, string) { return h.Free.Fits(r.Resources) }},
+	}
+}
+
+// Removed says what one filter did.
+type Removed struct {
+	Filter string
+	Start  int
+	End    int
+	Why    []string
+}
+
+// Result is a choice, best first, and how it came about.
+type Result struct {
+	Hosts   []Host
+	Removed []Removed
+}
+
+// Choose filters and weighs. Hosts with more free memory, and fewer servers on
+// their way, come first.
+func Choose(hosts []Host, r Request, filters []Filter) Result {
+	left := slices.Clone(hosts)
+	var res Result
+	for _, f := range filters {
+		rm := Removed{Filter: f.Name, Start: len(left)}
+		left = slices.DeleteFunc(left, func(h Host) bool {
+			ok, why := f.Pass(h, r)
+			if !ok && len(rm.Why) < 5 {
+				rm.Why = append(rm.Why, h.Name+" "+why)
+			}
+			return !ok
+		})
+		rm.End = len(left)
+		res.Removed = append(res.Removed, rm)
+	}
+	freeMB := func(h Host) int64 {
+		return h.Free.Inventory[placement.MemoryMB].Capacity() - h.Free.Used[placement.MemoryMB]
+	}
+	slices.SortStableFunc(left, func(a, b Host) int {
+		return cmp.Or(cmp.Compare(freeMB(b), freeMB(a)), cmp.Compare(a.Building, b.Building), cmp.Compare(a.Name, b.Name))
+	})
+	res.Hosts = left
+	return res
+}
+
+// Explain says why nothing is left.
+func (r Result) Explain() string {
+	var parts []string
+	for _, rm := range r.Removed {
+		if rm.Start != rm.End {
+			parts = append(parts, fmt.Sprintf("%s (start: %d, end: %d: %s)", rm.Filter, rm.Start, rm.End, strings.Join(rm.Why, "; ")))
+		}
+	}
+	if len(parts) == 0 {
+		return "there are no hosts"
+	}
+	return "filter results: " + strings.Join(parts, ", ")
+}
