@@ -86,3 +86,6 @@ func (s *Service) mayReadActions(ctx context.Context, server, rule string) error
 	}
 	return nil
 }
+
+// HostID is the opaque name of the action's host.
+func (a Action) HostID() string { return hashHost(a.ProjectID, a.Host) }

@@ -289,3 +289,8 @@ func sortOrder(keys []nacre.SortKey, cols map[string]string, def ...store.Order)
 	}
 	return out, nil
 }
+
+// MayReadExtraSpecs enforces one of the extra specs' rules.
+func (s *Service) MayReadExtraSpecs(ctx context.Context, rule string) error {
+	return s.enforce(ctx, rule, nil)
+}

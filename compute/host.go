@@ -11,6 +11,7 @@ import (
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/compute/hypervisor"
 	"github.com/nacre-cloud/nacre/compute/placement"
+	"github.com/nacre-cloud/nacre/internal/policy"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -305,4 +306,51 @@ func indexState(states []hypervisor.State, id string) (hypervisor.State, bool) {
 		return hypervisor.State{}, false
 	}
 	return states[i], true
+}
+
+// SeesHosts reports whether the caller may see on which host servers are.
+func (s *Service) SeesHosts(ctx context.Context) bool {
+	return s.allowed(ctx, "os_compute_api:os-extended-server-attributes", policy.Map{})
+}
+
+// HostStatus is each host's state as host_status shows it (2.16): UP, DOWN or
+// MAINTENANCE; a server without a host has "".
+func (s *Service) HostStatus(ctx context.Context) (map[string]string, error) {
+	hosts, err := s.hosts.Where(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for _, h := range hosts {
+		switch {
+		case h.Disabled:
+			out[h.Name] = "MAINTENANCE"
+		case s.Up(h):
+			out[h.Name] = "UP"
+		default:
+			out[h.Name] = "DOWN"
+		}
+	}
+	return out, nil
+}
+
+// Zones are the availability zones with their hosts.
+func (s *Service) Zones(ctx context.Context, rule string) (map[string][]Host, error) {
+	if err := s.enforce(ctx, rule, nil); err != nil {
+		return nil, err
+	}
+	hosts, err := s.hosts.Where(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]Host{}
+	for _, h := range hosts {
+		out[h.Zone] = append(out[h.Zone], h)
+	}
+	return out, nil
+}
+
+// ServersOn lists the servers of a host, for administrators.
+func (s *Service) ServersOn(ctx context.Context, host string) ([]Server, error) {
+	return s.servers.Where(ctx, store.Eq("host", host), store.Eq("deleted", false))
 }

@@ -305,3 +305,17 @@ func (s *Service) PortsChanged(ctx context.Context, serverID string) error {
 	}
 	return err
 }
+
+// ServerFor reads a server for somebody who wants to do what rule guards.
+func (s *Service) ServerFor(ctx context.Context, id, rule string) (Server, error) {
+	return s.serverFor(ctx, id, rule)
+}
+
+// ServerPorts are a server's ports as the network has them now.
+func (s *Service) ServerPorts(ctx context.Context, sv *Server) ([]Port, error) {
+	if len(sv.Ports) == 0 {
+		return nil, nil
+	}
+	byServer, err := s.c.Networks.Ports(nacre.AsService(ctx, "compute"), sv.ID)
+	return byServer[sv.ID], err
+}

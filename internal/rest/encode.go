@@ -192,7 +192,10 @@ func structEncoder(p *plan) encoder {
 			if !ver.in(f.since, f.until) {
 				continue
 			}
-			fv := v.FieldByIndex(f.index)
+			fv, missing := v.FieldByIndexErr(f.index)
+			if missing != nil {
+				continue // a nil embedded pointer
+			}
 			if f.omit && isEmpty(fv) {
 				continue
 			}

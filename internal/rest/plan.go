@@ -74,9 +74,16 @@ func (p *plan) walk(t reflect.Type, index []int) {
 		ix := append(slices.Clone(index), i)
 		tag := f.Tag.Get("json")
 		name, opts, _ := strings.Cut(tag, ",")
-		if f.Anonymous && name == "" && f.Type.Kind() == reflect.Struct {
-			p.walk(f.Type, ix)
-			continue
+		if f.Anonymous && name == "" {
+			// An embedded pointer is a part that may be missing as a whole.
+			in := f.Type
+			if in.Kind() == reflect.Pointer {
+				in = in.Elem()
+			}
+			if in.Kind() == reflect.Struct {
+				p.walk(in, ix)
+				continue
+			}
 		}
 		if f.Tag.Get("extra") != "" {
 			p.extra = ix
