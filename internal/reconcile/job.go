@@ -80,11 +80,15 @@ func (j *Job) finish(ctx context.Context, next Next, cause error) error {
 
 // persist writes where the work goes; w is the row as it is now.
 func (j *Job) persist(ctx context.Context, w Work, next Next, cause error) error {
+	before := j.Woken
 	if next.kind == nextDone {
-		return j.r.rows.Delete(ctx, j.ID)
+		if w.Woken == before {
+			return j.r.rows.Delete(ctx, j.ID)
+		}
+		// Somebody called while the step ran: it looks once more.
+		next = Again(0)
 	}
 	now := time.Now().UTC()
-	before := j.Woken
 	out, err := j.r.rows.Update(ctx, j.ID, func(x *Work) error {
 		if next.data != nil {
 			b, err := json.Marshal(next.data)

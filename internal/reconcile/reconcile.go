@@ -202,6 +202,24 @@ func (r *Reconciler) Put(ctx context.Context, kind, id string, b Begin) error {
 	return err
 }
 
+// Poke makes an object's work due now, or puts it when there is none; in the
+// context's transaction. It is for objects that are brought up to date again and
+// again: work that runs keeps its lease and looks once more.
+func (r *Reconciler) Poke(ctx context.Context, kind, id string, b Begin) error {
+	if !store.Inside(ctx, r.c.Engine) {
+		return store.ErrTx
+	}
+	n, err := r.rows.UpdateWhere(ctx, store.Eq("id", workID(kind, id)), store.Set{"due_at": time.Now().UTC(), "woken": store.Increment(1)})
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return r.Put(ctx, kind, id, b)
+	}
+	store.AfterCommit(ctx, r.Kick)
+	return nil
+}
+
 // Drop removes an object's work, in the context's transaction. It is no error
 // when there is none.
 func (r *Reconciler) Drop(ctx context.Context, kind, id string) error {
