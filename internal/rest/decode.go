@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -407,4 +408,21 @@ func PyRepr(x any) string {
 		return "{" + strings.Join(parts, ", ") + "}"
 	}
 	return fmt.Sprint(x)
+}
+
+// DecodeInto decodes a part of a body into v, by the same tags and rules as a
+// whole one; path leads to the part, for messages. The error is in the service's
+// words.
+func DecodeInto(r *Request, raw []byte, path []string, v any) error {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var tree any
+	if err := dec.Decode(&tree); err != nil {
+		return r.svc.Dialect.malformed(err)
+	}
+	d := &decoder{version: r.Version, unknown: r.Route.Unknown, lax: r.svc.Dialect.Lax}
+	if fe := d.assign(tree, reflect.ValueOf(v).Elem(), path, rules{}); fe != nil {
+		return r.svc.Dialect.invalid(fe)
+	}
+	return nil
 }

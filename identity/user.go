@@ -1,0 +1,285 @@
+package identity
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/internal/policy"
+	"github.com/nacre-cloud/nacre/store"
+)
+
+// UserChange is what is given of a user: at its creation Name must be set; in an
+// update nil leaves a field as it is.
+type UserChange struct {
+	// ID names a new user; empty makes one. Only bootstrap sets it.
+	ID       string
+	DomainID *string
+	Name     *string
+	// Password sets a new one, by an administrator; an empty text takes it away.
+	Password *string
+	// RandomPassword says that Password holds 128 random bits, so that the
+	// cheapest hash is as good as any.
+	RandomPassword   bool
+	Enabled          *bool
+	DefaultProjectID *string
+	Options          Options
+	Extra            map[string]any
+}
+
+func userTarget(u *User) policy.Map {
+	if u.ID == "" && u.DomainID == "" {
+		return nil
+	}
+	return policy.Map{"target.user.id": u.ID, "user_id": u.ID, "target.user.domain_id": u.DomainID}
+}
+
+// CreateUser makes a user.
+func (s *Service) CreateUser(ctx context.Context, ch UserChange) (User, error) {
+	u := User{ID: ch.ID, DomainID: callerDomain(ctx), Enabled: true, Options: mergeOptions(nil, ch.Options), Extra: ch.Extra}
+	setIf(&u.DomainID, ch.DomainID)
+	setIf(&u.Name, ch.Name)
+	setIf(&u.Enabled, ch.Enabled)
+	setIf(&u.DefaultProjectID, ch.DefaultProjectID)
+	if err := s.enforce(ctx, "create_user", policy.Map{"target.user.domain_id": u.DomainID}); err != nil {
+		return User{}, err
+	}
+	hash, err := s.hashChange(ctx, &ch)
+	if err != nil {
+		return User{}, err
+	}
+	return s.createUser(ctx, u, hash)
+}
+
+func (s *Service) createUser(ctx context.Context, u User, hash string) (User, error) {
+	if err := checkName("name", u.Name, 255); err != nil {
+		return User{}, err
+	}
+	if u.ID == "" {
+		u.ID = s.newID()
+	}
+	err := s.tx(ctx, func(ctx context.Context) error {
+		if err := s.liveDomain(ctx, u.DomainID); err != nil {
+			return err
+		}
+		if err := s.checkDefaultProject(ctx, u.DefaultProjectID); err != nil {
+			return err
+		}
+		if err := s.users.Insert(ctx, u); err != nil {
+			return orConflict(err, "user", u.Name, u.DomainID)
+		}
+		if hash != "" {
+			if err := s.passwords.Insert(ctx, password{UserID: u.ID, Hash: hash, SetAt: time.Now().UTC()}); err != nil {
+				return err
+			}
+		}
+		return s.emit(ctx, "user", "created", u.ID)
+	})
+	return u, err
+}
+
+// liveDomain checks that a domain is there and enabled.
+func (s *Service) liveDomain(ctx context.Context, id string) error {
+	d, err := s.getDomain(ctx, id)
+	if err == nil && !d.Enabled {
+		err = forbidden("Domain is disabled: %s", id)
+	}
+	return err
+}
+
+// checkDefaultProject refuses a domain; a project that is not there is ignored,
+// as Keystone does.
+func (s *Service) checkDefaultProject(ctx context.Context, id string) error {
+	if id == "" {
+		return nil
+	}
+	p, err := s.projects.Get(ctx, id)
+	if err == nil && p.IsDomain {
+		return invalid("User's default project ID cannot be a domain ID: %s", id)
+	}
+	return nil
+}
+
+// hashChange hashes a new password outside the transaction; "" is none.
+func (s *Service) hashChange(ctx context.Context, ch *UserChange) (string, error) {
+	switch {
+	case ch.Password == nil || *ch.Password == "":
+		return "", nil
+	case ch.RandomPassword:
+		return s.hasher.hashAt(ctx, *ch.Password, bcrypt.MinCost)
+	}
+	return s.hasher.hash(ctx, *ch.Password)
+}
+
+func (s *Service) user(ctx context.Context, id, rule string) (User, error) {
+	u, err := s.users.Get(ctx, id)
+	if deny := s.enforce(ctx, rule, userTarget(&u)); deny != nil {
+		return User{}, deny
+	}
+	return u, orNotFound(err, "user", id)
+}
+
+// GetUser shows a user.
+func (s *Service) GetUser(ctx context.Context, id string) (User, error) {
+	return s.user(ctx, id, "get_user")
+}
+
+var userColumns = columns{"id", "domain_id", "enabled", "name", "default_project_id"}
+
+// ListUsers lists users.
+func (s *Service) ListUsers(ctx context.Context, q nacre.Query) ([]User, error) {
+	own := ownDomain(ctx)
+	if err := s.enforce(ctx, "list_users", policy.Map{"target.domain_id": own}); err != nil {
+		return nil, err
+	}
+	var ws []store.Where
+	if own != "" {
+		ws = append(ws, store.Eq("domain_id", own))
+	}
+	for _, f := range q.Filters {
+		switch f.Name {
+		case "idp_id", "protocol_id", "unique_id":
+			// Nobody is federated.
+			ws = append(ws, store.Or())
+		}
+	}
+	return list(ctx, s.users, q, userColumns, ws...)
+}
+
+// UpdateUser changes a user. A new password or disabling ends its tokens.
+func (s *Service) UpdateUser(ctx context.Context, id string, ch UserChange) (User, error) {
+	if _, err := s.user(ctx, id, "update_user"); err != nil {
+		return User{}, err
+	}
+	if ch.Name != nil {
+		if err := checkName("name", *ch.Name, 255); err != nil {
+			return User{}, err
+		}
+	}
+	hash, err := s.hashChange(ctx, &ch)
+	if err != nil {
+		return User{}, err
+	}
+	var out User
+	err = s.tx(ctx, func(ctx context.Context) error {
+		if ch.DefaultProjectID != nil {
+			if err := s.checkDefaultProject(ctx, *ch.DefaultProjectID); err != nil {
+				return err
+			}
+		}
+		var old User
+		u, err := s.users.Update(ctx, id, func(u *User) error {
+			old = *u
+			if ch.DomainID != nil && *ch.DomainID != u.DomainID {
+				return invalid("Cannot change Domain ID")
+			}
+			setIf(&u.Name, ch.Name)
+			setIf(&u.Enabled, ch.Enabled)
+			setIf(&u.DefaultProjectID, ch.DefaultProjectID)
+			u.Options, u.Extra = mergeOptions(u.Options, ch.Options), merge(u.Extra, ch.Extra)
+			return nil
+		})
+		if err != nil {
+			name := ""
+			setIf(&name, ch.Name)
+			return orNotFound(orConflict(err, "user", name, old.DomainID), "user", id)
+		}
+		if ch.Password != nil {
+			if err := s.writePassword(ctx, id, hash); err != nil {
+				return err
+			}
+		}
+		end := ch.Password != nil || old.Enabled && !u.Enabled
+		if err := s.revoke(ctx, revocation{UserID: id, Stale: !end}); err != nil {
+			return err
+		}
+		out = u
+		return s.emit(ctx, "user", "updated", id)
+	})
+	return out, err
+}
+
+// writePassword replaces a user's hash; "" takes it away.
+func (s *Service) writePassword(ctx context.Context, userID, hash string) error {
+	if _, err := s.passwords.DeleteWhere(ctx, store.Eq("user_id", userID)); err != nil || hash == "" {
+		return err
+	}
+	return s.passwords.Insert(ctx, password{UserID: userID, Hash: hash, SetAt: time.Now().UTC()})
+}
+
+// ChangePassword sets a user's own password; the old one proves who asks, and no
+// token is needed. It ends all tokens of the user.
+func (s *Service) ChangePassword(ctx context.Context, userID, old, new string) error {
+	if new == "" {
+		return invalid("Invalid input for field 'password': '' is too short")
+	}
+	if _, err := s.checkPassword(ctx, userID, old); err != nil {
+		return err
+	}
+	if old == new {
+		return invalid("Password validation error: The new password cannot be identical to a previous password. The total number which includes the new password must be unique is 1.")
+	}
+	hash, err := s.hasher.hash(ctx, new)
+	if err != nil {
+		return err
+	}
+	return s.tx(ctx, func(ctx context.Context) error {
+		if err := s.writePassword(ctx, userID, hash); err != nil {
+			return err
+		}
+		if err := s.revoke(ctx, revocation{UserID: userID}); err != nil {
+			return err
+		}
+		return s.emit(ctx, "user", "updated", userID)
+	})
+}
+
+// DeleteUser removes a user with its roles, memberships and credentials.
+func (s *Service) DeleteUser(ctx context.Context, id string) error {
+	if _, err := s.user(ctx, id, "delete_user"); err != nil {
+		return err
+	}
+	return s.tx(ctx, func(ctx context.Context) error {
+		u, err := s.users.GetForUpdate(ctx, id)
+		if err != nil {
+			return orNotFound(err, "user", id)
+		}
+		return s.dropUsers(ctx, []User{u})
+	})
+}
+
+func (s *Service) dropUsers(ctx context.Context, us []User) error {
+	ids := make([]string, len(us))
+	for i := range us {
+		ids[i] = us[i].ID
+		if err := s.revoke(ctx, revocation{UserID: us[i].ID}); err != nil {
+			return err
+		}
+		if err := s.emit(ctx, "user", "deleted", us[i].ID); err != nil {
+			return err
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	w := store.In("user_id", ids)
+	for _, drop := range []func() (int64, error){
+		func() (int64, error) { return s.assignments.DeleteWhere(ctx, w) },
+		func() (int64, error) { return s.members.DeleteWhere(ctx, w) },
+		func() (int64, error) { return s.passwords.DeleteWhere(ctx, w) },
+		func() (int64, error) { return s.appCreds.DeleteWhere(ctx, w) },
+		func() (int64, error) { return s.rules.DeleteWhere(ctx, w) },
+		func() (int64, error) {
+			return s.trusts.DeleteWhere(ctx, store.Or(store.In("trustor_user_id", ids), store.In("trustee_user_id", ids)))
+		},
+		func() (int64, error) { return s.credentials.DeleteWhere(ctx, w) },
+		func() (int64, error) { return s.users.DeleteWhere(ctx, store.In("id", ids)) },
+	} {
+		if _, err := drop(); err != nil {
+			return err
+		}
+	}
+	return nil
+}

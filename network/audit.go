@@ -1,0 +1,221 @@
+package network
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/network/dataplane"
+	"github.com/nacre-cloud/nacre/store"
+)
+
+// Audit says what does not hold that always must: each port's addresses are
+// allocated to it, and lie in its subnets; nothing is allocated to a port that is
+// not there; floating IPs lead to ports that have the address, through routers
+// that are there; each place is of something that is there, or a tombstone; what
+// a host has not confirmed has work. It reads, and changes nothing; call it at rest.
+func (s *Service) Audit(ctx context.Context) ([]nacre.Finding, error) {
+	a := &audit{s: s}
+	for _, step := range []func(context.Context) error{a.load, a.addresses, a.members, a.floating, a.placed} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return a.out, nil
+}
+
+type audit struct {
+	s        *Service
+	out      []nacre.Finding
+	networks map[string]Network
+	subnets  map[string]Subnet
+	ports    map[string]Port
+	routers  map[string]Router
+	groups   map[string]SecurityGroup
+	fips     []FloatingIP
+}
+
+func (a *audit) found(kind, id, format string, args ...any) {
+	a.out = append(a.out, nacre.Finding{Area: "network", Kind: kind, ID: id, Problem: fmt.Sprintf(format, args...)})
+}
+
+func byID[T any](ctx context.Context, t *store.Table[T], id func(*T) string) (map[string]T, error) {
+	rows, err := t.Where(ctx)
+	out := make(map[string]T, len(rows))
+	for i := range rows {
+		out[id(&rows[i])] = rows[i]
+	}
+	return out, err
+}
+
+func (a *audit) load(ctx context.Context) (err error) {
+	if a.networks, err = byID(ctx, a.s.networks, func(n *Network) string { return n.ID }); err != nil {
+		return err
+	}
+	if a.subnets, err = byID(ctx, a.s.subnets, func(n *Subnet) string { return n.ID }); err != nil {
+		return err
+	}
+	if a.ports, err = byID(ctx, a.s.ports, func(n *Port) string { return n.ID }); err != nil {
+		return err
+	}
+	if a.routers, err = byID(ctx, a.s.routers, func(n *Router) string { return n.ID }); err != nil {
+		return err
+	}
+	if a.groups, err = byID(ctx, a.s.groups, func(n *SecurityGroup) string { return n.ID }); err != nil {
+		return err
+	}
+	a.fips, err = a.s.floatingips.Where(ctx)
+	return err
+}
+
+func (a *audit) addresses(ctx context.Context) error {
+	rows, err := a.s.allocations.Where(ctx)
+	if err != nil {
+		return err
+	}
+	given := map[string]bool{}
+	for _, r := range rows {
+		p, ok := a.ports[r.PortID]
+		given[r.PortID+"/"+r.Address] = true
+		switch {
+		case !ok:
+			a.found("ip_allocation", r.ID, "is of a port that is not there")
+		case !slices.Contains(p.FixedIPs, FixedIP{SubnetID: r.SubnetID, Address: r.Address}):
+			a.found("ip_allocation", r.ID, "is allocated to port %s, which does not have it", p.ID)
+		}
+	}
+	for id, p := range a.ports {
+		if _, ok := a.networks[p.NetworkID]; !ok {
+			a.found("port", id, "is on a network that is not there")
+		}
+		for _, f := range p.FixedIPs {
+			sn, ok := a.subnets[f.SubnetID]
+			switch {
+			case !ok:
+				a.found("port", id, "has an address of a subnet that is not there")
+			case !sn.Prefix().Contains(addr(f.Address)):
+				a.found("port", id, "has the address %s, which is outside its subnet %s", f.Address, sn.CIDR)
+			case !given[id+"/"+f.Address]:
+				a.found("port", id, "has the address %s, which is not allocated to it", f.Address)
+			}
+		}
+		if p.DeviceOwner == OwnerRouter || p.DeviceOwner == OwnerGateway {
+			if _, ok := a.routers[p.DeviceID]; !ok {
+				a.found("port", id, "is a leg of a router that is not there")
+			}
+		}
+	}
+	for id, sn := range a.subnets {
+		if _, ok := a.networks[sn.NetworkID]; !ok {
+			a.found("subnet", id, "is of a network that is not there")
+		}
+	}
+	return nil
+}
+
+func (a *audit) members(ctx context.Context) error {
+	rows, err := a.s.members.Where(ctx)
+	if err != nil {
+		return err
+	}
+	n := map[string]int{}
+	for _, r := range rows {
+		n[r.PortID]++
+		p, ok := a.ports[r.PortID]
+		switch {
+		case !ok:
+			a.found("membership", r.ID, "is of a port that is not there")
+		case !slices.Contains(p.SecurityGroups, r.GroupID) || p.Host != r.Host:
+			a.found("membership", r.ID, "does not agree with its port")
+		}
+	}
+	for id, p := range a.ports {
+		if n[id] != len(p.SecurityGroups) {
+			a.found("port", id, "is in %d groups, its rows say %d", len(p.SecurityGroups), n[id])
+		}
+		for _, g := range p.SecurityGroups {
+			if _, ok := a.groups[g]; !ok {
+				a.found("port", id, "is in a security group that is not there")
+			}
+		}
+	}
+	return nil
+}
+
+func (a *audit) floating(context.Context) error {
+	for _, f := range a.fips {
+		ext, ok := a.ports[f.ExternalPortID]
+		if !ok || !slices.ContainsFunc(ext.FixedIPs, func(x FixedIP) bool { return x.Address == f.Address }) {
+			a.found("floatingip", f.ID, "has no port that holds its address")
+		}
+		if f.PortID == "" {
+			if f.RouterID != "" || f.FixedIP != "" {
+				a.found("floatingip", f.ID, "leads nowhere but names a router or an address")
+			}
+			continue
+		}
+		p, ok := a.ports[f.PortID]
+		if !ok || !slices.ContainsFunc(p.FixedIPs, func(x FixedIP) bool { return x.Address == f.FixedIP }) {
+			a.found("floatingip", f.ID, "leads to %s of port %s, which does not have it", f.FixedIP, f.PortID)
+		}
+		if _, ok := a.routers[f.RouterID]; !ok {
+			a.found("floatingip", f.ID, "leads through a router that is not there")
+		}
+	}
+	return nil
+}
+
+func (a *audit) placed(ctx context.Context) error {
+	places, err := a.s.places.Where(ctx)
+	if err != nil {
+		return err
+	}
+	works, err := a.s.work.All(ctx)
+	if err != nil {
+		return err
+	}
+	work := map[string]bool{}
+	for _, w := range works {
+		work[w.ObjectID] = true
+		if d := time.Since(w.Due); d > 5*time.Minute {
+			a.found("work", w.ID, "due since %s and nobody does it", d.Round(time.Second))
+		}
+	}
+	has := map[string]bool{}
+	for _, p := range places {
+		if p.Pending && !work[p.Host] {
+			a.found("place", p.ID, "is not confirmed and nothing works on it")
+		}
+		if p.Gone {
+			continue
+		}
+		has[p.ID] = true
+		ok := true
+		switch p.Kind {
+		case dataplane.KindNetwork:
+			_, ok = a.networks[p.ObjectID]
+		case dataplane.KindPort:
+			_, ok = a.ports[p.ObjectID]
+		case dataplane.KindRouter:
+			_, ok = a.routers[p.ObjectID]
+		case dataplane.KindSecurityGroup:
+			_, ok = a.groups[p.ObjectID]
+		}
+		if !ok {
+			a.found("place", p.ID, "is wanted on a host but is not there")
+		}
+	}
+	for id, p := range a.ports {
+		if carried(&p) && !has[p.Host+"/port/"+id] {
+			a.found("port", id, "is bound to %s, which is not told of it", p.Host)
+		}
+	}
+	return nil
+}
+
+// Waiting counts the tombstones and changes that hosts have not confirmed.
+func (s *Service) Waiting(ctx context.Context) (int64, error) {
+	return s.places.Count(ctx, store.Eq("pending", true))
+}
