@@ -51,6 +51,8 @@ type Bus struct {
 	pubs    map[Kind]message.Publisher
 	waiting map[string]chan *message.Message
 	serving bool
+
+	answers sync.WaitGroup // requests in the hands of Serve's handlers
 }
 
 // New makes a Bus over a transport. log may be nil.
@@ -115,6 +117,10 @@ func (b *Bus) Subscribe(ctx context.Context, k Kind, topic, group string, handle
 		defer close(done)
 		for m := range ch {
 			if err := handle(ctx, m.Payload); err != nil {
+				if ctx.Err() != nil {
+					m.Nack()
+					continue
+				}
 				b.log.Warn("message refused", "topic", topic, "id", m.UUID, "error", err)
 				m.Nack()
 				continue
@@ -126,6 +132,9 @@ func (b *Bus) Subscribe(ctx context.Context, k Kind, topic, group string, handle
 }
 
 func (b *Bus) subscribe(ctx context.Context, k Kind, topic, group string) (<-chan *message.Message, error) {
+	if err := store.Outside(ctx); err != nil {
+		return nil, err
+	}
 	s, err := b.t.Subscriber(k, group)
 	if err != nil {
 		return nil, err
@@ -143,6 +152,11 @@ func (b *Bus) Listen(ctx context.Context) error {
 	b.serving = true
 	b.mu.Unlock()
 	go func() {
+		defer func() {
+			b.mu.Lock()
+			b.serving = false
+			b.mu.Unlock()
+		}()
 		for m := range ch {
 			b.mu.Lock()
 			w := b.waiting[m.Metadata.Get("corr")]
@@ -172,7 +186,11 @@ type remoteError struct {
 
 // Call sends req to the one who serves topic and waits for the answer until ctx
 // ends; without a deadline in ctx it waits 10 s. No answer is nacre.Unavailable.
+// The answer is decoded into answer, unless that is nil.
 func (b *Bus) Call(ctx context.Context, topic string, req, answer any) error {
+	if err := store.Outside(ctx); err != nil {
+		return err
+	}
 	b.mu.Lock()
 	serving := b.serving
 	b.mu.Unlock()
@@ -210,20 +228,29 @@ func (b *Bus) Call(ctx context.Context, topic string, req, answer any) error {
 		if e.Error != nil {
 			return &nacre.Error{Kind: e.Error.Kind, Code: e.Error.Code, Message: e.Error.Message}
 		}
+		if answer == nil {
+			return nil
+		}
 		return json.Unmarshal(e.Body, answer)
 	}
 }
 
 // Serve answers calls on a topic until ctx ends. A request whose deadline has
-// passed is dropped. Errors reach the caller as *nacre.Error.
+// passed is dropped. Errors reach the caller as *nacre.Error; of one that is none
+// only that it was internal. Requests are handled side by side, each in a context
+// that ends with its deadline, with ctx, and with the subscription.
 func (b *Bus) Serve(ctx context.Context, topic string, handle func(ctx context.Context, body []byte) (any, error)) error {
 	ch, err := b.subscribe(ctx, Queue, topic, "")
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	b.answers.Add(1)
 	go func() {
+		defer b.answers.Done()
+		defer cancel()
 		for m := range ch {
-			go b.answer(ctx, m.Copy(), handle)
+			b.answers.Go(func() { b.answer(ctx, m.Copy(), handle) })
 			m.Ack()
 		}
 	}()
@@ -262,5 +289,10 @@ func (b *Bus) Delete(ctx context.Context, k Kind, topic string) error {
 	return b.t.Delete(k, topic)
 }
 
-// Close ends the transport.
-func (b *Bus) Close() error { return b.t.Close() }
+// Close ends the transport and with it every subscription, and waits for the
+// handlers of calls.
+func (b *Bus) Close() error {
+	err := b.t.Close()
+	b.answers.Wait()
+	return err
+}

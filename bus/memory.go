@@ -1,8 +1,10 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,11 +28,10 @@ type MemoryOptions struct {
 // consumers, acknowledgement, back-off and a dead list that is counted.
 type Memory struct {
 	opts   MemoryOptions
-	mu     sync.Mutex
+	mu     sync.Mutex // taken before a queue's own
 	queues map[string]*queue            // Queue and Reply, by kind and topic
 	groups map[string]map[string]*queue // FanOut: topic → group → queue
 	closed chan struct{}
-	once   sync.Once
 	wg     sync.WaitGroup
 
 	// Dropped counts messages that went because a queue was full, or nobody
@@ -57,6 +58,7 @@ func NewMemory(o MemoryOptions) *Memory {
 
 type item struct {
 	m     *message.Message
+	seq   uint64 // order of publishing; given by push
 	tries int
 	due   time.Time
 }
@@ -64,28 +66,42 @@ type item struct {
 type queue struct {
 	mu    sync.Mutex
 	items []item
+	seq   uint64
 	// more is closed and replaced when something was added.
 	more chan struct{}
-	subs int
+	subs int // guarded by Memory.mu
 }
 
 func newQueue() *queue { return &queue{more: make(chan struct{})} }
 
-func (q *queue) push(it item, front bool, depth int) (dropped bool) {
+// push adds a new message at the end.
+func (q *queue) push(m *message.Message, depth int) (dropped bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if front {
-		q.items = append([]item{it}, q.items...)
-	} else {
-		q.items = append(q.items, it)
-	}
+	q.seq++
+	q.items = append(q.items, item{m: m, seq: q.seq})
 	if len(q.items) > depth {
+		q.items[0] = item{}
 		q.items = q.items[1:]
 		dropped = true
 	}
+	q.wake()
+	return dropped
+}
+
+// putBack returns a message to its place, so that order survives several
+// consumers that give theirs back at once.
+func (q *queue) putBack(it item) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i, _ := slices.BinarySearchFunc(q.items, it.seq, func(x item, seq uint64) int { return cmp.Compare(x.seq, seq) })
+	q.items = slices.Insert(q.items, i, it)
+	q.wake()
+}
+
+func (q *queue) wake() {
 	close(q.more)
 	q.more = make(chan struct{})
-	return dropped
 }
 
 // pop takes the first item, or says what to wait for.
@@ -120,27 +136,39 @@ func (t *Memory) Subscriber(k Kind, group string) (message.Subscriber, error) {
 	return memSubscriber{t, k, group}, nil
 }
 
-// Delete implements Transport.
+// Delete implements Transport. Consumers that are there stay subscribed; they
+// get what is published afterwards.
 func (t *Memory) Delete(k Kind, topic string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if k == FanOut {
-		delete(t.groups, topic)
-	} else if q := t.queues[queueKey(k, topic)]; q != nil {
+	empty := func(q *queue) {
 		q.mu.Lock()
+		defer q.mu.Unlock()
 		q.items = nil
-		idle := q.subs == 0
-		q.mu.Unlock()
-		if idle {
-			delete(t.queues, queueKey(k, topic))
+	}
+	if k == FanOut {
+		for _, q := range t.groups[topic] {
+			empty(q)
+		}
+		return nil
+	}
+	key := queueKey(k, topic)
+	if q := t.queues[key]; q != nil {
+		empty(q)
+		if q.subs == 0 {
+			delete(t.queues, key)
 		}
 	}
 	return nil
 }
 
-// Close implements Transport.
+// Close implements Transport. It returns when every consumer has ended.
 func (t *Memory) Close() error {
-	t.once.Do(func() { close(t.closed) })
+	t.mu.Lock()
+	if !t.isClosed() {
+		close(t.closed)
+	}
+	t.mu.Unlock()
 	t.wg.Wait()
 	return nil
 }
@@ -164,31 +192,30 @@ type memPublisher struct {
 
 // Publish copies each message, so that consumers never share one.
 func (p memPublisher) Publish(topic string, ms ...*message.Message) error {
-	if p.t.isClosed() {
+	t := p.t
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.isClosed() {
 		return errClosed
 	}
-	p.t.mu.Lock()
 	var to []*queue
 	switch p.k {
 	case FanOut:
-		for _, q := range p.t.groups[topic] {
+		for _, q := range t.groups[topic] {
 			to = append(to, q)
 		}
-	case Queue:
-		to = append(to, p.t.queue(p.k, topic, true))
-	case Reply:
-		if q := p.t.queue(p.k, topic, false); q != nil {
+	default:
+		if q := t.queue(p.k, topic, p.k == Queue); q != nil {
 			to = append(to, q)
 		}
 	}
-	p.t.mu.Unlock()
-	if len(to) == 0 && p.k == Reply {
-		p.t.Dropped.Add(int64(len(ms)))
+	if len(to) == 0 {
+		t.Dropped.Add(int64(len(ms)))
 	}
 	for _, q := range to {
 		for _, m := range ms {
-			if q.push(item{m: m.Copy()}, false, p.t.opts.Depth) {
-				p.t.Dropped.Add(1)
+			if q.push(m.Copy(), t.opts.Depth) {
+				t.Dropped.Add(1)
 			}
 		}
 	}
@@ -207,10 +234,11 @@ func (s memSubscriber) Close() error { return nil }
 
 func (s memSubscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
 	t := s.t
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.isClosed() {
 		return nil, errClosed
 	}
-	t.mu.Lock()
 	var q *queue
 	if s.k == FanOut {
 		if t.groups[topic] == nil {
@@ -223,32 +251,36 @@ func (s memSubscriber) Subscribe(ctx context.Context, topic string) (<-chan *mes
 	} else {
 		q = t.queue(s.k, topic, true)
 	}
-	q.mu.Lock()
 	q.subs++
-	q.mu.Unlock()
-	t.wg.Add(1)
-	t.mu.Unlock()
 	out := make(chan *message.Message)
-	go func() {
-		defer t.wg.Done()
+	t.wg.Go(func() {
 		defer close(out)
-		defer func() {
-			t.mu.Lock()
-			defer t.mu.Unlock()
-			q.mu.Lock()
-			defer q.mu.Unlock()
-			if q.subs--; q.subs == 0 {
-				switch s.k {
-				case FanOut:
-					delete(t.groups[topic], s.group)
-				case Reply:
-					delete(t.queues, queueKey(s.k, topic))
-				}
-			}
-		}()
+		defer s.leave(topic, q)
 		t.consume(ctx, q, out)
-	}()
+	})
 	return out, nil
+}
+
+// leave forgets a queue that nobody consumes and that need not be kept.
+func (s memSubscriber) leave(topic string, q *queue) {
+	t := s.t
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if q.subs--; q.subs > 0 {
+		return
+	}
+	q.mu.Lock()
+	left := len(q.items)
+	q.mu.Unlock()
+	switch {
+	case s.k == FanOut:
+		delete(t.groups[topic], s.group)
+		if len(t.groups[topic]) == 0 {
+			delete(t.groups, topic)
+		}
+	case s.k == Reply || left == 0:
+		delete(t.queues, queueKey(s.k, topic))
+	}
 }
 
 func (t *Memory) consume(ctx context.Context, q *queue, out chan<- *message.Message) {
@@ -273,7 +305,7 @@ func (t *Memory) consume(ctx context.Context, q *queue, out chan<- *message.Mess
 // deliver hands one message out until it is acknowledged; false ends the consumer.
 func (t *Memory) deliver(ctx context.Context, q *queue, it item, out chan<- *message.Message) bool {
 	stop := func() bool {
-		q.push(it, true, t.opts.Depth+1)
+		q.putBack(it)
 		return false
 	}
 	if wait := time.Until(it.due); wait > 0 {
@@ -309,7 +341,7 @@ func (t *Memory) deliver(ctx context.Context, q *queue, it item, out chan<- *mes
 		}
 		wait := t.opts.FirstWait << min(it.tries-1, 16)
 		it.due = time.Now().Add(min(wait, t.opts.MaxWait))
-		q.push(it, true, t.opts.Depth+1)
+		q.putBack(it)
 		return true
 	case <-ctx.Done():
 		return stop()
