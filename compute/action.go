@@ -13,7 +13,6 @@ import (
 // Action is something that was asked of a server (nova's instance action), with
 // its one event.
 type Action struct {
-	// ID is "<server>/<request>/<action>".
 	ID        string    `store:"id,pk"`
 	ServerID  string    `store:"server_id,index=action_server"`
 	RequestID string    `store:"request_id"`
@@ -39,7 +38,7 @@ func (s *Service) beginAction(ctx context.Context, sv Server, name string) error
 	if a.RequestID == "" {
 		a.RequestID = "req-" + s.c.IDs.NewID()
 	}
-	a.ID = sv.ID + "/" + a.RequestID + "/" + name
+	a.ID = s.c.IDs.NewID()
 	return s.actions.Insert(ctx, a)
 }
 
@@ -59,11 +58,19 @@ func (s *Service) Actions(ctx context.Context, server string, q nacre.Query, w .
 	if err := s.mayReadActions(ctx, server, "os_compute_api:os-instance-actions:list"); err != nil {
 		return nil, err
 	}
-	as, err := s.actions.Page(ctx, store.Select{Where: store.And(append(w, store.Eq("server_id", server))...), Limit: q.Limit,
-		Order: []store.Order{{Column: "start_time", Desc: true}}}, q.Marker)
-	if errors.Is(err, store.ErrNoRow) {
-		return nil, nacre.Errorf(nacre.Invalid, "", "Marker %s could not be found.", q.Marker)
+	marker := ""
+	if q.Marker != "" {
+		// The API's marker is a request id.
+		m, err := s.actions.One(ctx, store.Eq("server_id", server), store.Eq("request_id", q.Marker))
+		if err != nil && !errors.Is(err, store.ErrNoRow) {
+			return nil, err
+		}
+		if marker = m.ID; marker == "" {
+			return nil, nacre.Errorf(nacre.Invalid, "", "marker [%s] not found", q.Marker)
+		}
 	}
+	as, err := s.actions.Page(ctx, store.Select{Where: store.And(append(w, store.Eq("server_id", server))...), Limit: q.Limit,
+		Order: []store.Order{{Column: "start_time", Desc: true}}}, marker)
 	return as, err
 }
 

@@ -102,7 +102,7 @@ func resources(sv Server) placement.Resources {
 }
 
 func (s *Service) candidates(ctx context.Context, sv Server, failed []string) (scheduler.Result, map[string]Host, error) {
-	rows, err := s.hosts.Where(ctx)
+	rows, err := s.hosts.Select(ctx, store.Select{Order: []store.Order{{Column: "name"}}})
 	if err != nil {
 		return scheduler.Result{}, nil, err
 	}
