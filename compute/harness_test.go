@@ -134,6 +134,8 @@ type cloud struct {
 	stop     context.CancelFunc
 	wg       *sync.WaitGroup
 	hostStop map[string]context.CancelFunc
+	// interval of the agents' full reports.
+	interval time.Duration
 }
 
 func engines(t testing.TB) map[string]func() store.Engine {
@@ -161,7 +163,10 @@ type option func(*compute.Config)
 
 func start(t testing.TB, e store.Engine, hosts []string, opts ...option) *cloud {
 	ctx, stop := context.WithCancel(context.Background())
-	c := &cloud{t: t, engine: e, nets: &networks{ports: map[string]compute.Port{}}, drivers: map[string]*fake.Driver{}, stop: stop, wg: &sync.WaitGroup{}, hostStop: map[string]context.CancelFunc{}}
+	c := &cloud{t: t, engine: e, nets: &networks{ports: map[string]compute.Port{}}, drivers: map[string]*fake.Driver{}, stop: stop, wg: &sync.WaitGroup{}, hostStop: map[string]context.CancelFunc{}, interval: 50 * time.Millisecond}
+	if _, ok := t.(*testing.B); ok {
+		c.interval = time.Minute // as in production
+	}
 	require.NoError(t, e.Migrate(ctx, compute.Schema(), true))
 	c.bus = bus.New(bus.NewMemory(bus.MemoryOptions{}), nil)
 	require.NoError(t, c.bus.Listen(ctx))
@@ -201,7 +206,7 @@ func (c *cloud) host(ctx context.Context, name string) {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	c.hostStop[name] = stop
-	a, err := agent.New(agent.Config{Host: name, Driver: d, Images: hostImages{}, Batch: time.Millisecond, Interval: 50 * time.Millisecond, RetryMin: time.Millisecond, RetryMax: 5 * time.Millisecond,
+	a, err := agent.New(agent.Config{Host: name, Driver: d, Images: hostImages{}, Batch: time.Millisecond, Interval: c.interval, RetryMin: time.Millisecond, RetryMax: 5 * time.Millisecond,
 		Report: func(ctx context.Context, r hypervisor.Report) error {
 			return c.bus.Publish(ctx, bus.Queue, "compute.report."+name, r)
 		}})

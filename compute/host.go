@@ -185,13 +185,39 @@ func (s *Service) takeReport(ctx context.Context, host string, r hypervisor.Repo
 			}
 		}
 	}
-	for _, st := range r.States {
-		if err := s.takeState(ctx, host, st); err != nil {
-			return err
-		}
+	if err := s.takeStates(ctx, host, r.States); err != nil {
+		return err
 	}
 	if r.Full {
 		return s.resync(ctx, host, r)
+	}
+	return nil
+}
+
+// takeStates notes what is news: a full list of a thousand servers at rest costs
+// one statement.
+func (s *Service) takeStates(ctx context.Context, host string, states []hypervisor.State) error {
+	ids := make([]string, len(states))
+	for i := range states {
+		ids[i] = states[i].ID
+	}
+	known, err := s.servers.Where(ctx, store.In("id", ids))
+	if err != nil {
+		return err
+	}
+	byID := make(map[string]*Server, len(known))
+	for i := range known {
+		byID[known[i].ID] = &known[i]
+	}
+	for _, st := range states {
+		sv := byID[st.ID]
+		same := sv != nil && sv.SeenGen == st.Generation && sv.SeenPhase == st.Phase && sv.SeenPower == st.Power && sv.SeenReason == st.Reason && sv.PowerState == st.Power
+		if same && st.Phase != hypervisor.Absent || sv == nil && st.Phase != hypervisor.Absent {
+			continue
+		}
+		if err := s.takeState(ctx, host, st); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -67,6 +67,7 @@ type Service struct {
 	quota        *quota.Kit
 	work         *reconcile.Reconciler
 	events       *outbox.Outbox
+	free         freeHint
 
 	mu        sync.Mutex
 	runCtx    context.Context

@@ -69,6 +69,10 @@ func (s *Service) stepSchedule(ctx context.Context, j *reconcile.Job) (reconcile
 	if err != nil {
 		return reconcile.Next{}, err
 	}
+	if len(res.Hosts) == 0 && s.free.stale() {
+		// What is free was a hint of a moment ago; a refusal must be true now.
+		return reconcile.Again(0), nil
+	}
 	if len(res.Hosts) == 0 {
 		why := fmt.Errorf("No valid host was found. There are not enough hosts available (%s)", res.Explain()) //nolint:staticcheck // nova's sentence
 		if p.Reason != "" {
@@ -89,7 +93,11 @@ func (s *Service) stepSchedule(ctx context.Context, j *reconcile.Job) (reconcile
 			return err
 		})
 		if nacre.KindOf(err) == nacre.Conflict && !errors.Is(err, reconcile.ErrLost) {
+			s.free.forget()
 			continue // somebody was faster there
+		}
+		if err == nil {
+			s.free.took(host.ID, resources(sv))
 		}
 		return next, err
 	}
@@ -106,13 +114,9 @@ func (s *Service) candidates(ctx context.Context, sv Server, failed []string) (s
 	if err != nil {
 		return scheduler.Result{}, nil, err
 	}
-	free, err := s.c.Placement.FreeOf(ctx)
+	byID, err := s.free.get(ctx, s.c.Placement)
 	if err != nil {
 		return scheduler.Result{}, nil, err
-	}
-	byID := make(map[string]placement.Free, len(free))
-	for _, f := range free {
-		byID[f.Provider.ID] = f
 	}
 	hosts := make(map[string]Host, len(rows))
 	list := make([]scheduler.Host, 0, len(rows))
