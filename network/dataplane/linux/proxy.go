@@ -85,7 +85,10 @@ func newProxy(c Config, log *slog.Logger, owner func(netip.Addr) (dataplane.Port
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, proxyRequest)
-		ctx, cancel := context.WithTimeout(context.WithValue(r.Context(), ownerKey{}, p), proxyTime)
+		// A small client (busybox nc) closes its side once it has asked; it still
+		// reads. net/http takes that for one that went away, so its cancellation is
+		// not followed: the time bounds the request.
+		ctx, cancel := context.WithTimeout(context.WithValue(context.WithoutCancel(r.Context()), ownerKey{}, p), proxyTime)
 		defer cancel()
 		proxy.ServeHTTP(w, r.WithContext(ctx))
 	})
