@@ -259,7 +259,7 @@ func (b *Bus) Serve(ctx context.Context, topic string, handle func(ctx context.C
 
 func (b *Bus) answer(ctx context.Context, m *message.Message, handle func(ctx context.Context, body []byte) (any, error)) {
 	deadline, err := time.Parse(time.RFC3339Nano, m.Metadata.Get("deadline"))
-	if err != nil || time.Now().After(deadline) {
+	if err != nil || !time.Now().Before(deadline) {
 		return
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)

@@ -28,7 +28,7 @@ type MemoryOptions struct {
 // consumers, acknowledgement, back-off and a dead list that is counted.
 type Memory struct {
 	opts   MemoryOptions
-	mu     sync.Mutex // taken before a queue's own
+	mu     sync.Mutex                   // taken before a queue's own
 	queues map[string]*queue            // Queue and Reply, by kind and topic
 	groups map[string]map[string]*queue // FanOut: topic → group → queue
 	closed chan struct{}
@@ -304,7 +304,15 @@ func (t *Memory) consume(ctx context.Context, q *queue, out chan<- *message.Mess
 
 // deliver hands one message out until it is acknowledged; false ends the consumer.
 func (t *Memory) deliver(ctx context.Context, q *queue, it item, out chan<- *message.Message) bool {
+	var m *message.Message
 	stop := func() bool {
+		if m != nil {
+			select {
+			case <-m.Acked():
+				return false
+			default:
+			}
+		}
 		q.putBack(it)
 		return false
 	}
@@ -321,7 +329,7 @@ func (t *Memory) deliver(ctx context.Context, q *queue, it item, out chan<- *mes
 	}
 	mctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	m := it.m.Copy()
+	m = it.m.Copy()
 	m.SetContext(mctx)
 	select {
 	case out <- m:

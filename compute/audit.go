@@ -71,6 +71,9 @@ func (s *Service) Audit(ctx context.Context) ([]nacre.Finding, error) {
 			found("allocation", consumer, "is held by a server that is not there")
 		}
 	}
+	if err := s.auditGroups(ctx, live, found); err != nil {
+		return nil, err
+	}
 	if err := s.auditTags(ctx, live, found); err != nil {
 		return nil, err
 	}
@@ -119,6 +122,59 @@ func (s *Service) auditTags(ctx context.Context, live map[string]*Server, found 
 	for id, sv := range live {
 		if len(sv.Tags) != n[id] {
 			found("server", id, "shows %d tags, %d are found by filters", len(sv.Tags), n[id])
+		}
+	}
+	return nil
+}
+
+// auditGroups looks that groups are there and hold to their policy, and that each
+// host is in the zone that its aggregates make.
+func (s *Service) auditGroups(ctx context.Context, live map[string]*Server, found finder) error {
+	groups, err := s.groups.Where(ctx)
+	if err != nil {
+		return err
+	}
+	byID := map[string]*ServerGroup{}
+	for i := range groups {
+		byID[groups[i].ID] = &groups[i]
+	}
+	on := map[string]map[string]int{} // group, host, members
+	for id, sv := range live {
+		if sv.GroupID == "" {
+			continue
+		}
+		if byID[sv.GroupID] == nil {
+			found("server", id, "is in group %s, which is not there", sv.GroupID)
+		} else if sv.Host != "" {
+			if on[sv.GroupID] == nil {
+				on[sv.GroupID] = map[string]int{}
+			}
+			on[sv.GroupID][sv.Host]++
+		}
+	}
+	for id, hosts := range on {
+		g := byID[id]
+		if g.Policy == "affinity" && len(hosts) > 1 {
+			found("server_group", id, "is of affinity, but on %d hosts", len(hosts))
+		}
+		for h, n := range hosts {
+			if g.Policy == "anti-affinity" && n > max(g.MaxPerHost, 1) {
+				found("server_group", id, "is of anti-affinity, but has %d servers on %s", n, h)
+			}
+		}
+	}
+	aggregates, err := s.liveAggregates(ctx)
+	if err != nil {
+		return err
+	}
+	zones := zonesOf(aggregates)
+	hosts, err := s.hosts.Where(ctx)
+	if err != nil {
+		return err
+	}
+	for _, h := range hosts {
+		if z := zones[h.Name]; z != "" && z != h.Zone {
+			found("host", h.Name, "is in zone %s, its aggregate makes it %s", h.Zone, z)
 		}
 	}
 	return nil

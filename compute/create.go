@@ -32,6 +32,11 @@ type NewServer struct {
 	DiskConfig string
 	// Min and Max are how many are wanted; 0 means 1.
 	Min, Max int
+	// Injected are files for the config drive.
+	Injected               []InjectedFile
+	AccessIPv4, AccessIPv6 string
+	// GroupID is the server group to join (the scheduler hint "group").
+	GroupID string
 	// VolumeForm is set when the request had a block device that is a volume or
 	// makes one; there is no block storage here to serve it.
 	VolumeForm bool
@@ -113,7 +118,8 @@ func (s *Service) checkNewServer(ctx context.Context, n *NewServer) error {
 func (s *Service) prototype(ctx context.Context, c *nacre.Caller, n NewServer) (Server, error) {
 	p := Server{ProjectID: c.ProjectID, UserID: c.UserID, Description: n.Description, VMState: VMBuilding, TaskState: TaskScheduling,
 		RequestedZone: n.AvailabilityZone, RequestedHost: n.Host, KeyName: n.KeyName, UserData: n.UserData, ConfigDrive: n.ConfigDrive,
-		Metadata: n.Metadata, Tags: n.Tags, DiskConfig: n.DiskConfig, ReservationID: "r-" + shortID(s.c.IDs.NewID())}
+		Metadata: n.Metadata, Tags: n.Tags, DiskConfig: n.DiskConfig, Injected: n.Injected,
+		AccessIPv4: n.AccessIPv4, AccessIPv6: n.AccessIPv6, GroupID: n.GroupID, ReservationID: "r-" + shortID(s.c.IDs.NewID())}
 	if p.Metadata == nil {
 		p.Metadata = map[string]string{}
 	}
@@ -189,6 +195,11 @@ func (s *Service) acceptServers(ctx context.Context, c *nacre.Caller, n NewServe
 		if err != nil {
 			return err
 		}
+		if n.GroupID != "" {
+			if err := s.joinGroup(ctx, n.GroupID, c.ProjectID, count); err != nil {
+				return err
+			}
+		}
 		now := time.Now().UTC()
 		for i := range count {
 			sv := proto
@@ -240,6 +251,9 @@ func (s *Service) reserve(ctx context.Context, project string, f Flavor, n NewSe
 	if l := limits["metadata_items"]; l >= 0 && int64(len(n.Metadata)) > l {
 		return 0, nacre.Errorf(nacre.QuotaExceeded, "MetadataLimitExceeded", "Maximum number of metadata items exceeds %d", l)
 	}
+	if err := injectedFit(n.Injected, limits); err != nil {
+		return 0, err
+	}
 	used, err := s.usage(ctx, project)
 	if err != nil {
 		return 0, err
@@ -261,6 +275,22 @@ func (s *Service) reserve(ctx context.Context, project string, f Flavor, n NewSe
 		}
 	}
 	return 0, nil
+}
+
+// injectedFit holds injected files to their quota.
+func injectedFit(files []InjectedFile, limits map[string]int64) error {
+	if l := limits["injected_files"]; l >= 0 && int64(len(files)) > l {
+		return nacre.Errorf(nacre.QuotaExceeded, "OnsetFileLimitExceeded", "Personality file limit exceeded")
+	}
+	for _, f := range files {
+		if l := limits["injected_file_path_bytes"]; l >= 0 && int64(len(f.Path)) > l {
+			return nacre.Errorf(nacre.QuotaExceeded, "OnsetFilePathLimitExceeded", "Personality file path exceeds maximum %d", l)
+		}
+		if l := limits["injected_file_content_bytes"]; l >= 0 && int64(len(f.Content)) > l {
+			return nacre.Errorf(nacre.QuotaExceeded, "OnsetFileContentLimitExceeded", "Personality file content exceeds maximum %d", l)
+		}
+	}
+	return nil
 }
 
 // usage counts what a project's servers take.

@@ -47,6 +47,9 @@ func (s *Service) instanceOf(sv *Server) *metadata.Instance {
 			in.UserData = data
 		}
 	}
+	for _, f := range sv.Injected {
+		in.Injected = append(in.Injected, metadata.InjectedFile(f))
+	}
 	if sv.KeyName != "" {
 		in.Keys = []metadata.Key{{Name: sv.KeyName, Type: sv.KeyType, Data: sv.KeyData}}
 	}

@@ -5,8 +5,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"math"
+	"os"
 	"slices"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/compute/hypervisor"
@@ -85,25 +89,25 @@ type HostUse struct {
 	Building int64
 }
 
-// HostUses counts by host name. Two statements.
+// HostUses counts by host name. One statement.
 func (s *Service) HostUses(ctx context.Context) (map[string]HostUse, error) {
-	on := store.And(store.Eq("deleted", false), store.Not(store.Eq("host", "")))
-	sums, err := s.servers.Aggregate(ctx, store.Aggregate{Where: on, By: []string{"host"}, Sum: []string{"vcpus", "ram", "disk"}})
-	if err != nil {
-		return nil, err
-	}
-	busy, err := s.servers.Aggregate(ctx, store.Aggregate{Where: store.And(on, store.Not(store.Eq("task_state", ""))), By: []string{"host"}})
+	sums, err := s.servers.Aggregate(ctx, store.Aggregate{Where: store.And(store.Eq("deleted", false), store.Not(store.Eq("host", ""))),
+		By: []string{"host", "task_state"}, Sum: []string{"vcpus", "ram", "disk"}})
 	if err != nil {
 		return nil, err
 	}
 	out := map[string]HostUse{}
 	for _, g := range sums {
-		out[g.Key[0].(string)] = HostUse{Servers: g.Count, VCPUs: g.Sums[0], MemoryMB: g.Sums[1], DiskGB: g.Sums[2]}
-	}
-	for _, g := range busy {
-		u := out[g.Key[0].(string)]
-		u.Building = g.Count
-		out[g.Key[0].(string)] = u
+		host := g.Key[0].(string)
+		u := out[host]
+		u.Servers += g.Count
+		u.VCPUs += g.Sums[0]
+		u.MemoryMB += g.Sums[1]
+		u.DiskGB += g.Sums[2]
+		if g.Key[1].(string) != "" {
+			u.Building += g.Count
+		}
+		out[host] = u
 	}
 	return out, nil
 }
@@ -141,6 +145,9 @@ func (s *Service) DeleteHost(ctx context.Context, id string) error {
 		}
 		if busy {
 			return nacre.Errorf(nacre.Conflict, "", "Unable to delete compute service that is hosting instances. Migrate or delete the instances first.")
+		}
+		if err := s.leaveAggregates(ctx, h.Name); err != nil {
+			return err
 		}
 		return s.hosts.Delete(ctx, id)
 	})
@@ -339,6 +346,11 @@ func (s *Service) SeesHosts(ctx context.Context) bool {
 	return s.allowed(ctx, "os_compute_api:os-extended-server-attributes", policy.Map{})
 }
 
+// SeesAllFilters reports whether the caller may filter servers by anything.
+func (s *Service) SeesAllFilters(ctx context.Context) bool {
+	return s.allowed(ctx, "os_compute_api:servers:allow_all_filters", policy.Map{})
+}
+
 // HostStatus is each host's state as host_status shows it (2.16): UP, DOWN or
 // MAINTENANCE; a server without a host has "".
 func (s *Service) HostStatus(ctx context.Context) (map[string]string, error) {
@@ -376,7 +388,41 @@ func (s *Service) Zones(ctx context.Context, rule string) (map[string][]Host, er
 	return out, nil
 }
 
-// ServersOn lists the servers of a host, for administrators.
-func (s *Service) ServersOn(ctx context.Context, host string) ([]Server, error) {
-	return s.servers.Where(ctx, store.Eq("host", host), store.Eq("deleted", false))
+// ServersOn lists the servers of hosts, by host name. One statement.
+func (s *Service) ServersOn(ctx context.Context, hosts ...string) (map[string][]Server, error) {
+	list, err := s.servers.Where(ctx, store.In("host", hosts), store.Eq("deleted", false))
+	out := map[string][]Server{}
+	for i := range list {
+		out[list[i].Host] = append(out[list[i].Host], list[i])
+	}
+	return out, err
+}
+
+// ControlService is a service of the control plane, which each process that
+// serves the API is.
+type ControlService struct {
+	ID     string
+	Number int64
+	// Binary is "nova-scheduler" or "nova-conductor".
+	Binary, Host string
+	Seen         time.Time
+}
+
+// InternalZone is the zone of the control plane's services (nova's
+// internal_service_availability_zone).
+const InternalZone = "internal"
+
+// ControlServices are the services that this process is, besides the hosts: it
+// schedules, and it drives servers as nova's conductor does. They are up, for they
+// answer. Their numbers come after those of any host.
+func (s *Service) ControlServices() []ControlService {
+	name, err := os.Hostname()
+	if err != nil {
+		name = "localhost"
+	}
+	var out []ControlService
+	for i, binary := range []string{"nova-scheduler", "nova-conductor"} {
+		out = append(out, ControlService{ID: uuid.NewSHA1(uuid.NameSpaceOID, []byte(binary+"/"+name)).String(), Number: math.MaxInt32 - 1 + int64(i), Binary: binary, Host: name, Seen: time.Now().UTC()})
+	}
+	return out
 }

@@ -48,7 +48,7 @@ func (s *Service) Server(ctx context.Context, id string) (Server, error) {
 
 // ServerUpdate is what PUT may change; nil leaves it.
 type ServerUpdate struct {
-	Name, Description, Hostname, DiskConfig *string
+	Name, Description, Hostname, DiskConfig, AccessIPv4, AccessIPv6 *string
 }
 
 // UpdateServer changes a server's names.
@@ -60,7 +60,8 @@ func (s *Service) UpdateServer(ctx context.Context, id string, u ServerUpdate) (
 		if sv.Deleted {
 			return serverNotFound(id)
 		}
-		for _, p := range []struct{ to, from *string }{{&sv.Name, u.Name}, {&sv.Description, u.Description}, {&sv.Hostname, u.Hostname}, {&sv.DiskConfig, u.DiskConfig}} {
+		for _, p := range []struct{ to, from *string }{{&sv.Name, u.Name}, {&sv.Description, u.Description}, {&sv.Hostname, u.Hostname}, {&sv.DiskConfig, u.DiskConfig},
+			{&sv.AccessIPv4, u.AccessIPv4}, {&sv.AccessIPv6, u.AccessIPv6}} {
 			if p.from != nil {
 				*p.to = *p.from
 			}

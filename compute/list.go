@@ -38,7 +38,7 @@ var serverSortColumns = map[string]string{
 	"image_ref": "image_id", "image": "image_id", "key_name": "key_name", "project_id": "project_id", "tenant_id": "project_id", "user_id": "user_id",
 	"availability_zone": "availability_zone", "launched_at": "launched_at", "launch_index": "launch_index", "display_description": "description",
 	"config_drive": "config_drive", "locked": "locked", "progress": "created_at", "terminated_at": "terminated_at", "root_device_name": "created_at",
-	"access_ip_v4": "created_at", "access_ip_v6": "created_at", "auto_disk_config": "disk_config", "node": "host",
+	"access_ip_v4": "created_at", "access_ip_v6": "created_at", "auto_disk_config": "disk_config", "node": "host", "locked_by": "locked", "kernel_id": "created_at", "ramdisk_id": "created_at",
 }
 
 // Servers lists servers as nova filters, sorts and pages them. The list is at
@@ -88,7 +88,8 @@ func (s *Service) Servers(ctx context.Context, q nacre.Query, rule string) ([]Se
 func (s *Service) serverFilter(ctx context.Context, c *nacre.Caller, q nacre.Query, admin bool) (store.Where, func(*Server) bool, error) {
 	var ws []store.Where
 	var keeps []func(*Server) bool
-	all, deleted, since := false, false, false
+	all, deleted, since, chosen := false, false, false, false
+	var from, until time.Time
 	project := c.ProjectID
 	for _, f := range q.Filters {
 		v := f.Value
@@ -117,7 +118,7 @@ func (s *Service) serverFilter(ctx context.Context, c *nacre.Caller, q nacre.Que
 			}
 		case "flavor":
 			ws = append(ws, store.Eq("flavor_id", v))
-		case "image":
+		case "image", "image_ref":
 			ws = append(ws, store.Eq("image_id", v[strings.LastIndex(v, "/")+1:]))
 		case "ip", "ip6":
 			re, err := regexp.Compile(v)
@@ -136,7 +137,7 @@ func (s *Service) serverFilter(ctx context.Context, c *nacre.Caller, q nacre.Que
 			if use {
 				ws = append(ws, w)
 			}
-		case "host":
+		case "host", "node":
 			if admin {
 				ws = append(ws, store.Eq("host", v))
 			}
@@ -151,19 +152,22 @@ func (s *Service) serverFilter(ctx context.Context, c *nacre.Caller, q nacre.Que
 			if err != nil {
 				return store.Where{}, nil, nacre.Errorf(nacre.Invalid, "", "Invalid filter field: %s.", f.Name)
 			}
+			since = true // what was deleted meanwhile changed too
 			if f.Name == "changes-since" {
-				since = true
+				from = t
 				ws = append(ws, store.GreaterEq("updated_at", t))
 			} else {
+				until = t
 				ws = append(ws, store.LessEq("updated_at", t))
 			}
 		case "deleted":
-			on, err := boolean(v)
-			if err != nil {
-				return store.Where{}, nil, nacre.Errorf(nacre.Invalid, "", "Invalid filter field: deleted.")
-			}
-			deleted = on && admin
+			// What is no boolean counts as false.
+			on, _ := boolean(v)
+			deleted, chosen = on && admin, true
 		}
+	}
+	if !until.IsZero() && until.Before(from) {
+		return store.Where{}, nil, nacre.Errorf(nacre.Invalid, "", "The value of changes-since must be less than or equal to changes-before.")
 	}
 	if all && !admin {
 		return store.Where{}, nil, nacre.Errorf(nacre.Forbidden, "", "Policy doesn't allow os_compute_api:servers:index:get_all_tenants to be performed.")
@@ -171,7 +175,7 @@ func (s *Service) serverFilter(ctx context.Context, c *nacre.Caller, q nacre.Que
 	if !all || project != c.ProjectID {
 		ws = append(ws, store.Eq("project_id", project))
 	}
-	if !since || deleted {
+	if !since || deleted || chosen {
 		ws = append(ws, store.Eq("deleted", deleted))
 	}
 	if len(keeps) == 0 {
@@ -196,14 +200,14 @@ func statusWhere(statuses []string) store.Where {
 }
 
 // columnFilter is a filter on a plain column; what only administrators may use
-// has no effect for others, as with nova before 2.83.
+// has no effect for others (nova's list of 2.90).
 func columnFilter(name, v string, admin bool) (store.Where, bool, error) {
 	switch name {
 	case "key_name", "description", "hostname", "availability_zone", "user_id", "vm_state", "task_state":
 		if name == "task_state" && v == "None" {
 			v = ""
 		}
-		return store.Eq(name, v), admin || name == "key_name" || name == "description" || name == "availability_zone" || name == "user_id", nil
+		return store.Eq(name, v), admin || name != "description", nil
 	case "uuid":
 		return store.Eq("id", v), true, nil
 	case "locked", "config_drive":

@@ -37,6 +37,9 @@ func (s *Service) Quota(ctx context.Context, project, rule string) (map[string]Q
 	if err != nil {
 		return nil, err
 	}
+	if used["server_groups"], err = s.groups.Count(ctx, store.Eq("project_id", project)); err != nil {
+		return nil, err
+	}
 	out := map[string]QuotaUse{}
 	for r, l := range limits {
 		out[r] = QuotaUse{Limit: l, InUse: used[r]}

@@ -74,6 +74,13 @@ type Server struct {
 	Metadata    map[string]string `store:"metadata,json"`
 	Tags        []string          `store:"tags,json"`
 	DiskConfig  string            `store:"disk_config"`
+	// Injected are files for the config drive (nova's personality).
+	Injected []InjectedFile `store:"injected,json"`
+	// AccessIPv4 and AccessIPv6 are what the user says the server is reached at.
+	AccessIPv4 string `store:"access_ip_v4"`
+	AccessIPv6 string `store:"access_ip_v6"`
+	// GroupID is the server group that it belongs to, or "".
+	GroupID string `store:"group_id,index=server_group_member"`
 
 	// Plan is what was asked of networks; Ports what it has.
 	Plan  NetworkPlan `store:"plan,json"`
@@ -108,6 +115,12 @@ type Fault struct {
 	Message string    `json:"message"`
 	Details string    `json:"details,omitempty"`
 	Created time.Time `json:"created"`
+}
+
+// InjectedFile is a file that the user gave at creation.
+type InjectedFile struct {
+	Path    string `json:"path"`
+	Content []byte `json:"content"`
 }
 
 // Status is what the API calls the pair of states (nova's view builder).

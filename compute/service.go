@@ -48,7 +48,9 @@ type Config struct {
 	DNSDomain string
 	// Workers is how many works go on at once; 0 means 16.
 	Workers int
-	Log     *slog.Logger
+	// Alone says that no other process serves this area's database.
+	Alone bool
+	Log   *slog.Logger
 }
 
 // Service is compute.
@@ -61,6 +63,8 @@ type Service struct {
 	flavors      *store.Table[Flavor]
 	flavorAccess *store.Table[FlavorAccess]
 	keypairs     *store.Table[Keypair]
+	groups       *store.Table[ServerGroup]
+	aggregates   *store.Table[HostAggregate]
 	hosts        *store.Table[Host]
 	tombstones   *store.Table[Tombstone]
 	actions      *store.Table[Action]
@@ -121,9 +125,10 @@ func New(c Config) (*Service, error) {
 		c: c, log: c.Log.With("area", "compute"), listening: map[string]bool{},
 		servers: store.NewTable[Server](e, "server"), serverTags: store.NewTable[ServerTag](e, "server_tag"), flavors: store.NewTable[Flavor](e, "flavor"),
 		flavorAccess: store.NewTable[FlavorAccess](e, "flavor_access"), keypairs: store.NewTable[Keypair](e, "keypair"),
+		groups: store.NewTable[ServerGroup](e, "server_group"), aggregates: store.NewTable[HostAggregate](e, "host_aggregate"),
 		hosts: store.NewTable[Host](e, "host"), tombstones: store.NewTable[Tombstone](e, "tombstone"), actions: store.NewTable[Action](e, "instance_action"),
 		quota:  quota.New(e, defaultQuota),
-		work:   reconcile.New(reconcile.Config{Engine: e, Area: "compute", Workers: c.Workers, Log: c.Log}),
+		work:   reconcile.New(reconcile.Config{Engine: e, Area: "compute", Alone: c.Alone, Workers: c.Workers, Log: c.Log}),
 		events: outbox.New("compute", e, c.Log),
 	}
 	s.work.Handle(kindServer, s.serverHandler())
@@ -134,7 +139,7 @@ func New(c Config) (*Service, error) {
 func Schema() *store.Schema {
 	return &store.Schema{Area: "compute", Tables: append([]*store.TableDef{
 		store.Define[Server]("server"), store.Define[ServerTag]("server_tag"), store.Define[Flavor]("flavor"), store.Define[FlavorAccess]("flavor_access"),
-		store.Define[Keypair]("keypair"), store.Define[Host]("host"), store.Define[Tombstone]("tombstone"), store.Define[Action]("instance_action"),
+		store.Define[Keypair]("keypair"), store.Define[ServerGroup]("server_group"), store.Define[HostAggregate]("host_aggregate"), store.Define[Host]("host"), store.Define[Tombstone]("tombstone"), store.Define[Action]("instance_action"),
 		quota.Table(), reconcile.Table(), outbox.Table(),
 	}, placement.Tables()...)}
 }

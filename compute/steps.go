@@ -83,6 +83,9 @@ func (s *Service) stepSchedule(ctx context.Context, j *reconcile.Job) (reconcile
 	for _, h := range res.Hosts {
 		host := hosts[h.Name]
 		next, err := j.Commit(ctx, reconcile.Goto("ports"), func(ctx context.Context) error {
+			if err := s.keepsGroup(ctx, &sv, host.Name); err != nil {
+				return err
+			}
 			if err := s.c.Placement.Claim(ctx, sv.ID, sv.ProjectID, sv.UserID, host.ID, resources(sv)); err != nil {
 				return err
 			}
@@ -118,13 +121,17 @@ func (s *Service) candidates(ctx context.Context, sv Server, failed []string) (s
 	if err != nil {
 		return scheduler.Result{}, nil, err
 	}
+	group, err := s.schedulerGroup(ctx, &sv)
+	if err != nil {
+		return scheduler.Result{}, nil, err
+	}
 	hosts := make(map[string]Host, len(rows))
 	list := make([]scheduler.Host, 0, len(rows))
 	for _, h := range rows {
 		hosts[h.Name] = h
 		list = append(list, scheduler.Host{Name: h.Name, Zone: h.Zone, Up: s.Up(h), Disabled: h.Disabled, Arch: h.Info.Arch, Type: h.Info.Type, Free: byID[h.ID]})
 	}
-	return scheduler.Choose(list, scheduler.Request{Zone: sv.RequestedZone, Host: sv.RequestedHost, Not: failed, Resources: resources(sv), Image: sv.ImageMeta}, scheduler.Filters()), hosts, nil
+	return scheduler.Choose(list, scheduler.Request{Zone: sv.RequestedZone, Host: sv.RequestedHost, Not: failed, Resources: resources(sv), Image: sv.ImageMeta, Group: group}, scheduler.Filters()), hosts, nil
 }
 
 // stepPorts makes and binds the server's ports.

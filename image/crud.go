@@ -151,7 +151,11 @@ func (s *Service) Get(ctx context.Context, id string) (Image, error) {
 	}
 	// A shared image that is not shared with the caller is not there.
 	if im.Visibility == "private" || im.Visibility == "shared" {
-		if im.OwnerID != c.ProjectID && !c.HasRole("admin") {
+		member, err := s.isMember(ctx, c, &im)
+		if err != nil {
+			return Image{}, err
+		}
+		if im.OwnerID != c.ProjectID && !c.HasRole("admin") && !member {
 			return Image{}, notFound(id)
 		}
 	}
@@ -207,7 +211,14 @@ func (s *Service) List(ctx context.Context, q nacre.Query) ([]Image, error) {
 
 func (s *Service) filter(c *nacre.Caller, q nacre.Query) (store.Where, error) {
 	mine := store.Eq("owner", c.ProjectID)
-	visible := store.Or(mine, store.Eq("visibility", "public"))
+	membership := store.Eq("member_id", c.ProjectID)
+	if v, _ := q.Get("member_status"); v != "all" {
+		if v == "" {
+			v = "accepted"
+		}
+		membership = store.And(membership, store.Eq("status", v))
+	}
+	visible := store.Or(mine, store.Eq("visibility", "public"), store.And(store.Eq("visibility", "shared"), store.InSelect("id", s.members, "image_id", membership)))
 	if c.HasRole("admin") {
 		visible = store.Not(store.And(store.Eq("visibility", "community"), store.Not(mine)))
 	}
@@ -264,6 +275,9 @@ func (s *Service) filter(c *nacre.Caller, q nacre.Query) (store.Where, error) {
 			}
 			ws = append(ws, w)
 		case "name", "status", "id", "owner", "disk_format", "container_format", "checksum", "os_hash_value", "os_hash_algo":
+			if f.Op != "" && f.Op != "in" && f.Op != "eq" {
+				return store.Where{}, nacre.Errorf(nacre.Invalid, "", "Unable to filter on a unknown operator.")
+			}
 			ws = append(ws, textFilter(f))
 		case "min_disk", "min_ram", "size":
 			n, err := strconv.ParseInt(v, 10, 64)
@@ -372,11 +386,20 @@ func (s *Service) Delete(ctx context.Context, id string) error {
 		if _, err := s.properties.DeleteWhere(ctx, store.Eq("image_id", id)); err != nil {
 			return err
 		}
+		if _, err := s.members.DeleteWhere(ctx, store.Eq("image_id", id)); err != nil {
+			return err
+		}
 		if err := s.images.Delete(ctx, id); err != nil {
 			return err
 		}
 		if im.BlobKey != "" {
-			if err := s.work.Put(ctx, kindBlob, im.BlobKey, reconcile.Begin{Step: "remove"}); err != nil {
+			b := reconcile.Begin{Step: "remove"}
+			if im.Status == Saving {
+				// The upload notices at its next heartbeat and removes what it
+				// wrote; this is for one that died.
+				b.After = s.c.UploadTimeout
+			}
+			if err := s.work.Put(ctx, kindBlob, im.BlobKey, b); err != nil {
 				return err
 			}
 		}

@@ -21,7 +21,8 @@ const kindBlob = "blob"
 
 // Upload stores an image's bytes. It streams, inspects while it does, and makes
 // the image active only when all bytes are durable; otherwise the image is queued
-// again and nothing is left.
+// again and nothing is left. size is how many bytes are announced, or -1; other
+// than that many are an error.
 func (s *Service) Upload(ctx context.Context, id string, r io.Reader, size int64) (Image, error) {
 	if err := store.Outside(ctx); err != nil {
 		return Image{}, err
@@ -41,7 +42,7 @@ func (s *Service) Upload(ctx context.Context, id string, r io.Reader, size int64
 		return im, err
 	}
 	defer s.forget(key)
-	im, err = s.receive(ctx, im, key, r)
+	im, err = s.receive(ctx, im, key, r, size)
 	if err != nil {
 		// The bytes go now if they can; the work that stands for them makes sure.
 		undo, cancel := context.WithTimeout(store.Detach(ctx), 30*time.Second)
@@ -86,17 +87,20 @@ func (s *Service) forget(key string) {
 }
 
 // receive streams the bytes into the backend and settles the image.
-func (s *Service) receive(ctx context.Context, im Image, key string, r io.Reader) (Image, error) {
+func (s *Service) receive(ctx context.Context, im Image, key string, r io.Reader, size int64) (Image, error) {
 	inspect := diskimage.NewInspector()
 	sums := newSums()
 	defer sums.stop()
-	tee := &intake{s: s, ctx: ctx, im: im, r: r, sums: sums, inspect: inspect, left: s.c.MaxSize, beat: time.Now()}
+	tee := &intake{s: s, ctx: ctx, im: im, key: key, r: r, sums: sums, inspect: inspect, left: s.c.MaxSize, beat: time.Now()}
 	n, err := s.c.Backend.Put(ctx, key, tee)
 	if tee.refused != nil {
 		return im, tee.refused
 	}
 	if err != nil {
 		return im, err
+	}
+	if size >= 0 && n != size {
+		return im, nacre.Errorf(nacre.Invalid, "", "The size of the data is %d bytes, %d were announced.", n, size)
 	}
 	info, err := inspect.Finish()
 	if err != nil {
@@ -117,7 +121,7 @@ func (s *Service) receive(ctx context.Context, im Image, key string, r io.Reader
 			return nil
 		})
 		if errors.Is(err, store.ErrNoRow) {
-			return nacre.Errorf(nacre.NotFound, "ImageGone", "Image %s could not be found after upload. The image may have been deleted during the upload.", im.ID)
+			return gone(im.ID)
 		}
 		if err != nil {
 			return err
@@ -131,6 +135,10 @@ func (s *Service) receive(ctx context.Context, im Image, key string, r io.Reader
 	return out, err
 }
 
+func gone(id string) error {
+	return nacre.Errorf(nacre.NotFound, "ImageGone", "Image %s could not be found after upload. The image may have been deleted during the upload.", id)
+}
+
 // matches holds the declared format against what the bytes are.
 func (s *Service) matches(im Image, info diskimage.Info) error {
 	if im.ContainerFormat != "bare" {
@@ -142,10 +150,14 @@ func (s *Service) matches(im Image, info diskimage.Info) error {
 	return nil
 }
 
-// undoUpload brings the image back to queued and removes the bytes.
+// undoUpload brings the image back to queued and removes the bytes, unless the
+// image has become active after all: a commit may succeed and its caller not
+// learn of it.
 func (s *Service) undoUpload(ctx context.Context, id, key string) error {
+	kept := false
 	if err := store.InTx(ctx, s.c.Engine, func(ctx context.Context) error {
 		_, err := s.images.Update(ctx, id, func(im *Image) error {
+			kept = im.BlobKey == key && im.Status != Saving
 			if im.Status == Saving && im.BlobKey == key {
 				im.Status, im.BlobKey, im.Updated = Queued, "", time.Now().UTC()
 			}
@@ -155,7 +167,7 @@ func (s *Service) undoUpload(ctx context.Context, id, key string) error {
 			return nil
 		}
 		return err
-	}); err != nil {
+	}); err != nil || kept {
 		return err
 	}
 	if err := s.c.Backend.Delete(ctx, key); err != nil {
@@ -169,6 +181,7 @@ type intake struct {
 	s       *Service
 	ctx     context.Context
 	im      Image
+	key     string
 	r       io.Reader
 	sums    *sums
 	inspect *diskimage.Inspector
@@ -192,8 +205,13 @@ func (t *intake) Read(p []byte) (int, error) {
 		}
 		if time.Since(t.beat) > t.s.c.UploadTimeout/4 {
 			t.beat = time.Now()
-			if _, herr := t.s.images.UpdateWhere(t.ctx, store.And(store.Eq("id", t.im.ID), store.Eq("status", Saving)), store.Set{"heartbeat": time.Now().UTC()}); herr != nil {
+			mine := store.And(store.Eq("id", t.im.ID), store.Eq("status", Saving), store.Eq("blob_key", t.key))
+			switch n, herr := t.s.images.UpdateWhere(t.ctx, mine, store.Set{"heartbeat": time.Now().UTC()}); {
+			case herr != nil:
 				t.s.log.Warn("upload heartbeat", "image", t.im.ID, "error", herr)
+			case n == 0:
+				t.refused = gone(t.im.ID)
+				return 0, t.refused
 			}
 		}
 	}
@@ -316,5 +334,12 @@ func (s *Service) stepWatch(ctx context.Context, j *reconcile.Job) (reconcile.Ne
 }
 
 func (s *Service) stepRemove(ctx context.Context, j *reconcile.Job) (reconcile.Next, error) {
+	s.mu.Lock()
+	ours := s.uploading[j.ObjectID]
+	s.mu.Unlock()
+	if ours {
+		// What is still being written would come back.
+		return reconcile.Again(time.Second), nil
+	}
 	return reconcile.Done(), s.c.Backend.Delete(ctx, j.ObjectID)
 }

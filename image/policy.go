@@ -8,7 +8,9 @@ const (
 	ownerMember = "role:admin or (role:member and project_id:%(project_id)s)"
 	newImage    = "role:admin or (role:member and project_id:%(project_id)s and project_id:%(owner)s)"
 	reader      = "role:admin or (role:reader and (project_id:%(project_id)s or project_id:%(member_id)s or 'community':%(visibility)s or 'public':%(visibility)s or 'shared':%(visibility)s))"
-	download    = "role:admin or (role:member and (project_id:%(project_id)s or project_id:%(member_id)s or 'community':%(visibility)s or 'public':%(visibility)s or 'shared':%(visibility)s))"
+	// sharedReader has no parentheses after the or, as in glance; and binds tighter.
+	sharedReader = "role:admin or role:reader and (project_id:%(project_id)s or project_id:%(member_id)s)"
+	download     = "role:admin or (role:member and (project_id:%(project_id)s or project_id:%(member_id)s or 'community':%(visibility)s or 'public':%(visibility)s or 'shared':%(visibility)s))"
 )
 
 // Rules are glance's policy rules with their defaults, for the operations that
@@ -28,6 +30,11 @@ func Rules() []nacre.Rule {
 		r("download_image", download, "Downloads given image", "GET /v2/images/{image_id}/file"),
 		r("upload_image", ownerMember, "Uploads data to specified image", "PUT /v2/images/{image_id}/file"),
 		r("deactivate", "role:admin or (role:manager and project_id:%(project_id)s)", "Deactivate image", "POST /v2/images/{image_id}/actions/deactivate"),
+		r("add_member", ownerMember, "Create image member", "POST /v2/images/{image_id}/members"),
+		r("delete_member", ownerMember, "Delete image member", "DELETE /v2/images/{image_id}/members/{member_id}"),
+		r("get_member", sharedReader, "Show image member details", "GET /v2/images/{image_id}/members/{member_id}"),
+		r("get_members", sharedReader, "List image members", "GET /v2/images/{image_id}/members"),
+		r("modify_member", "role:admin or (role:member and project_id:%(member_id)s)", "Update image member", "PUT /v2/images/{image_id}/members/{member_id}"),
 		r("reactivate", "role:admin or (role:manager and project_id:%(project_id)s)", "Reactivate image", "POST /v2/images/{image_id}/actions/reactivate"),
 	}
 }

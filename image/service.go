@@ -36,7 +36,9 @@ type Config struct {
 	// UploadTimeout is how long an upload may stand still before it is taken
 	// for dead; 0 means 60 s.
 	UploadTimeout time.Duration
-	Log           *slog.Logger
+	// Alone says that no other process serves this area's database.
+	Alone bool
+	Log   *slog.Logger
 }
 
 // Service is image.
@@ -46,6 +48,7 @@ type Service struct {
 	images     *store.Table[Image]
 	tags       *store.Table[Tag]
 	properties *store.Table[Property]
+	members    *store.Table[Member]
 	work       *reconcile.Reconciler
 	events     *outbox.Outbox
 
@@ -93,14 +96,16 @@ func New(c Config) (*Service, error) {
 	e := c.Engine
 	s := &Service{c: c, log: c.Log.With("area", "image"), uploading: map[string]bool{},
 		images: store.NewTable[Image](e, "image"), tags: store.NewTable[Tag](e, "image_tag"), properties: store.NewTable[Property](e, "image_property"),
-		work: reconcile.New(reconcile.Config{Engine: e, Area: "image", Workers: 4, Log: c.Log}), events: outbox.New("image", e, c.Log)}
+		members: store.NewTable[Member](e, "image_member"),
+		work:    reconcile.New(reconcile.Config{Engine: e, Area: "image", Alone: c.Alone, Workers: 4, Log: c.Log}), events: outbox.New("image", e, c.Log)}
 	s.work.Handle(kindBlob, s.blobHandler())
 	return s, nil
 }
 
 // Schema is what the area keeps.
 func Schema() *store.Schema {
-	return &store.Schema{Area: "image", Tables: []*store.TableDef{store.Define[Image]("image"), store.Define[Tag]("image_tag"), store.Define[Property]("image_property"), reconcile.Table(), outbox.Table()}}
+	return &store.Schema{Area: "image", Tables: []*store.TableDef{store.Define[Image]("image"), store.Define[Tag]("image_tag"), store.Define[Property]("image_property"),
+		store.Define[Member]("image_member"), reconcile.Table(), outbox.Table()}}
 }
 
 // Run removes bytes that nobody needs any more and relays events, until ctx ends.

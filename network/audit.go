@@ -14,11 +14,11 @@ import (
 // Audit says what does not hold that always must: each port's addresses are
 // allocated to it, and lie in its subnets; nothing is allocated to a port that is
 // not there; floating IPs lead to ports that have the address, through routers
-// that are there; each place is of something that is there, or a tombstone; what
-// a host has not confirmed has work. It reads, and changes nothing; call it at rest.
+// that are there; each host is to have what its ports and routers need, that alone,
+// and tombstones; what a host has not confirmed has work; tags can be found. It reads, and changes nothing; call it at rest.
 func (s *Service) Audit(ctx context.Context) ([]nacre.Finding, error) {
 	a := &audit{s: s}
-	for _, step := range []func(context.Context) error{a.load, a.addresses, a.members, a.floating, a.placed} {
+	for _, step := range []func(context.Context) error{a.load, a.addresses, a.members, a.floating, a.gateways, a.tagged, a.placed} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -31,10 +31,13 @@ type audit struct {
 	out      []nacre.Finding
 	networks map[string]Network
 	subnets  map[string]Subnet
+	pools    map[string]SubnetPool
 	ports    map[string]Port
 	routers  map[string]Router
 	groups   map[string]SecurityGroup
 	fips     []FloatingIP
+	// need are the ids of the places that there should be.
+	need map[string]bool
 }
 
 func (a *audit) found(kind, id, format string, args ...any) {
@@ -55,6 +58,9 @@ func (a *audit) load(ctx context.Context) (err error) {
 		return err
 	}
 	if a.subnets, err = byID(ctx, a.s.subnets, func(n *Subnet) string { return n.ID }); err != nil {
+		return err
+	}
+	if a.pools, err = byID(ctx, a.s.pools, func(p *SubnetPool) string { return p.ID }); err != nil {
 		return err
 	}
 	if a.ports, err = byID(ctx, a.s.ports, func(n *Port) string { return n.ID }); err != nil {
@@ -111,6 +117,9 @@ func (a *audit) addresses(ctx context.Context) error {
 		if _, ok := a.networks[sn.NetworkID]; !ok {
 			a.found("subnet", id, "is of a network that is not there")
 		}
+		if p, ok := a.pools[sn.SubnetPoolID]; sn.SubnetPoolID != "" && (!ok || !within(sn.Prefix(), p.Prefixes)) {
+			a.found("subnet", id, "has the range %s, which is not of its pool", sn.CIDR)
+		}
 	}
 	return nil
 }
@@ -127,7 +136,7 @@ func (a *audit) members(ctx context.Context) error {
 		switch {
 		case !ok:
 			a.found("membership", r.ID, "is of a port that is not there")
-		case !slices.Contains(p.SecurityGroups, r.GroupID) || p.Host != r.Host:
+		case !slices.Contains(p.SecurityGroups, r.GroupID) || carrier(&p) != r.Host:
 			a.found("membership", r.ID, "does not agree with its port")
 		}
 	}
@@ -183,6 +192,9 @@ func (a *audit) placed(ctx context.Context) error {
 			a.found("work", w.ID, "due since %s and nobody does it", d.Round(time.Second))
 		}
 	}
+	if err := a.needed(ctx); err != nil {
+		return err
+	}
 	has := map[string]bool{}
 	for _, p := range places {
 		if p.Pending && !work[p.Host] {
@@ -192,25 +204,126 @@ func (a *audit) placed(ctx context.Context) error {
 			continue
 		}
 		has[p.ID] = true
-		ok := true
+		ok, gen := true, int64(0)
 		switch p.Kind {
 		case dataplane.KindNetwork:
 			_, ok = a.networks[p.ObjectID]
 		case dataplane.KindPort:
-			_, ok = a.ports[p.ObjectID]
+			var o Port
+			o, ok = a.ports[p.ObjectID]
+			gen = o.Generation
 		case dataplane.KindRouter:
-			_, ok = a.routers[p.ObjectID]
+			var o Router
+			o, ok = a.routers[p.ObjectID]
+			gen = o.Generation
 		case dataplane.KindSecurityGroup:
 			_, ok = a.groups[p.ObjectID]
 		}
-		if !ok {
+		switch {
+		case !ok:
 			a.found("place", p.ID, "is wanted on a host but is not there")
+		case p.Wanted < gen:
+			a.found("place", p.ID, "its host is to reach generation %d of %d", p.Wanted, gen)
+		case !a.need[p.ID]:
+			a.found("place", p.ID, "is on a host that has no use for it")
 		}
 	}
-	for id, p := range a.ports {
-		if carried(&p) && !has[p.Host+"/port/"+id] {
-			a.found("port", id, "is bound to %s, which is not told of it", p.Host)
+	for id := range a.need {
+		if !has[id] {
+			a.found("place", id, "is needed on a host that is not told of it")
 		}
+	}
+	return nil
+}
+
+// needed works out from the objects alone what each host is to have.
+func (a *audit) needed(ctx context.Context) error {
+	a.need = map[string]bool{}
+	node, err := a.s.networkNode(ctx)
+	if err != nil {
+		return err
+	}
+	rules, err := a.s.rules.Where(ctx, store.Not(store.Eq("remote_group_id", "")))
+	if err != nil {
+		return err
+	}
+	remote := map[string][]string{}
+	for _, r := range rules {
+		remote[r.GroupID] = append(remote[r.GroupID], r.RemoteGroupID)
+	}
+	for id, p := range a.ports {
+		switch {
+		case node != "" && (p.DeviceOwner == OwnerRouter || p.DeviceOwner == OwnerGateway):
+			a.need[placeID(node, dataplane.KindRouter, p.DeviceID)] = true
+			a.need[placeID(node, dataplane.KindNetwork, p.NetworkID)] = true
+		case carried(&p) && !p.BindingFailed:
+			a.need[placeID(p.Host, dataplane.KindPort, id)] = true
+			a.need[placeID(p.Host, dataplane.KindNetwork, p.NetworkID)] = true
+			for _, g := range p.SecurityGroups {
+				for _, g := range append(remote[g], g) {
+					a.need[placeID(p.Host, dataplane.KindSecurityGroup, g)] = true
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// gateways compares what routers say of their gateways with the ports.
+func (a *audit) gateways(context.Context) error {
+	for id, r := range a.routers {
+		if r.GatewayPortID == "" {
+			continue
+		}
+		p, ok := a.ports[r.GatewayPortID]
+		if !ok || p.DeviceOwner != OwnerGateway || p.DeviceID != id || p.NetworkID != r.GatewayNetworkID {
+			a.found("router", id, "has the gateway port %s, which is not its", r.GatewayPortID)
+		}
+	}
+	return nil
+}
+
+// tagged compares objects' tags with the rows that filters look at.
+func (a *audit) tagged(ctx context.Context) error {
+	rows, err := a.s.tags.Where(ctx)
+	if err != nil {
+		return err
+	}
+	left := map[string]bool{}
+	for _, r := range rows {
+		left[r.ID] = true
+	}
+	check := func(kind string, o *Std) {
+		for _, t := range o.Tags {
+			if !left[o.ID+"/"+t] {
+				a.found(kind, o.ID, "has the tag %q, by which nobody can find it", t)
+			}
+			delete(left, o.ID+"/"+t)
+		}
+	}
+	for _, o := range a.networks {
+		check("network", &o.Std)
+	}
+	for _, o := range a.subnets {
+		check("subnet", &o.Std)
+	}
+	for _, o := range a.ports {
+		check("port", &o.Std)
+	}
+	for _, o := range a.pools {
+		check("subnetpool", &o.Std)
+	}
+	for _, o := range a.routers {
+		check("router", &o.Std)
+	}
+	for _, o := range a.groups {
+		check("security_group", &o.Std)
+	}
+	for i := range a.fips {
+		check("floatingip", &a.fips[i].Std)
+	}
+	for id := range left {
+		a.found("tag", id, "is a row of something that does not have that tag")
 	}
 	return nil
 }

@@ -213,7 +213,7 @@ func (s *Service) EnsureServerPort(ctx context.Context, r ServerPortRequest) (Se
 		if err := store.Lock(ctx, s.c.Engine, "server/"+r.ServerID); err != nil {
 			return err
 		}
-		have, err := s.ports.One(ctx, store.Eq("device_id", r.ServerID), store.Eq("nic_index", r.Index))
+		have, err := s.ports.One(ctx, store.Eq("device_id", r.ServerID), store.Eq("served", true), store.Eq("nic_index", r.Index))
 		owner := ownerCompute + r.Zone
 		switch {
 		case err != nil && !isGone(err):
@@ -237,7 +237,7 @@ func (s *Service) EnsureServerPort(ctx context.Context, r ServerPortRequest) (Se
 		if err != nil {
 			return store.WrapNotFound(err, func() *nacre.Error { return networkNotFound(r.NIC.NetworkID) })
 		}
-		in := NewPort{Port: Port{Std: Std{ProjectID: r.ProjectID}, NetworkID: n.ID, AdminUp: true, DeviceID: r.ServerID, DeviceOwner: owner, Host: r.Host, DNSName: r.Hostname, NICIndex: r.Index, Made: true, NICTag: r.NIC.Tag}}
+		in := NewPort{Port: Port{Std: Std{ProjectID: r.ProjectID}, NetworkID: n.ID, AdminUp: true, DeviceID: r.ServerID, DeviceOwner: owner, Host: r.Host, DNSName: r.Hostname, Served: true, NICIndex: r.Index, Made: true, NICTag: r.NIC.Tag}}
 		if n.PortSecurity {
 			in.SecurityGroups = r.SecurityGroups
 		}
@@ -252,8 +252,13 @@ func (s *Service) EnsureServerPort(ctx context.Context, r ServerPortRequest) (Se
 		return ServerPort{}, err
 	}
 	ps, err := s.describe(ctx, store.Eq("id", id))
-	if err != nil || len(ps) == 0 {
+	switch {
+	case err != nil:
 		return ServerPort{}, err
+	case len(ps) == 0:
+		return ServerPort{}, portNotFound(id)
+	case ps[0].Port.BindingFailed:
+		return ServerPort{}, nacre.Errorf(nacre.Unavailable, "PortBindingFailed", "Binding failed for port %s: host %s has no network agent.", id, r.Host)
 	}
 	return ps[0], nil
 }
@@ -282,7 +287,7 @@ func (s *Service) takePort(ctx context.Context, r ServerPortRequest, owner strin
 		return err
 	}
 	_, err = s.ports.Update(ctx, p.ID, func(x *Port) error {
-		x.NICIndex, x.Made, x.NICTag = r.Index, false, r.NIC.Tag
+		x.Served, x.NICIndex, x.Made, x.NICTag = true, r.Index, false, r.NIC.Tag
 		return nil
 	})
 	return err
@@ -297,7 +302,7 @@ func (s *Service) ServerPorts(ctx context.Context, servers ...string) (map[strin
 	if err := s.enforce(ctx, "get_port:binding:host_id", nil); err != nil {
 		return nil, err
 	}
-	ps, err := s.describe(ctx, store.In("device_id", servers))
+	ps, err := s.describe(ctx, store.And(store.In("device_id", servers), store.Eq("served", true)))
 	if err != nil {
 		return nil, err
 	}
@@ -373,7 +378,7 @@ func (s *Service) ReleaseServerPorts(ctx context.Context, project, server, port 
 		return err
 	}
 	return s.tx(ctx, func(ctx context.Context) error {
-		w := store.And(store.Eq("device_id", server), store.Prefix("device_owner", ownerCompute), store.Eq("project_id", project))
+		w := store.And(store.Eq("device_id", server), store.Eq("served", true), store.Eq("project_id", project))
 		if port != "" {
 			w = store.And(w, store.Eq("id", port))
 		}
@@ -383,7 +388,7 @@ func (s *Service) ReleaseServerPorts(ctx context.Context, project, server, port 
 		}
 		for _, p := range ps {
 			if p.Made {
-				if err := s.dropPort(ctx, p.ID); err != nil {
+				if err := s.dropPort(ctx, p.ID, p.NetworkID); err != nil {
 					return err
 				}
 				continue
@@ -395,9 +400,6 @@ func (s *Service) ReleaseServerPorts(ctx context.Context, project, server, port 
 			none := ""
 			c := PortChange{DeviceID: &none, DeviceOwner: &none, Host: &none}
 			if _, err := s.changePort(ctx, p.ID, &n, c); err != nil {
-				return err
-			}
-			if _, err := s.ports.Update(ctx, p.ID, func(x *Port) error { x.NICIndex, x.NICTag = 0, ""; return nil }); err != nil {
 				return err
 			}
 		}

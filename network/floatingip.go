@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -98,14 +99,11 @@ func (s *Service) CreateFloatingIP(ctx context.Context, f FloatingIP, subnet str
 		}
 		i := slices.IndexFunc(p.FixedIPs, func(a FixedIP) bool { return addr(a.Address).Is4() })
 		if i < 0 {
-			return nacre.Errorf(nacre.Conflict, "ExternalIpAddressExhausted", "Unable to find any IP address on external network %s.", n.ID)
+			return nacre.Errorf(nacre.Invalid, "ExternalIpAddressExhausted", "Unable to find any IP address on external network %s.", n.ID)
 		}
 		x.Address, x.ExternalPortID, x.Status = p.FixedIPs[i].Address, p.ID, Down
 		x.PortID, x.FixedIP = "", ""
 		if err := s.floatingips.Insert(ctx, x); err != nil {
-			return err
-		}
-		if err := s.setTags(ctx, x.ID, x.Tags); err != nil {
 			return err
 		}
 		if f.PortID != "" {
@@ -127,6 +125,10 @@ func (s *Service) CreateFloatingIP(ctx context.Context, f FloatingIP, subnet str
 func (s *Service) lead(ctx context.Context, id, port, fixed string) (FloatingIP, string, error) {
 	f, err := s.floatingips.GetForUpdate(ctx, id)
 	if err != nil {
+		return f, "", err
+	}
+	// One at a time: an address has one floating IP on a network at most.
+	if err := store.Lock(ctx, s.c.Engine, "port-floating/"+port); err != nil {
 		return f, "", err
 	}
 	p, err := s.Port(ctx, port)
@@ -159,6 +161,13 @@ func (s *Service) lead(ctx context.Context, id, port, fixed string) (FloatingIP,
 	router, err := s.routerFor(ctx, &p, fixed, f.NetworkID)
 	if err != nil {
 		return f, "", err
+	}
+	// Its gateway and legs stay while it is held; look again for what went before.
+	if err := store.Lock(ctx, s.c.Engine, "router/"+router); err != nil {
+		return f, "", err
+	}
+	if again, err := s.routerFor(ctx, &p, fixed, f.NetworkID); err != nil || again != router {
+		return f, "", cmp.Or(err, store.ErrRaced)
 	}
 	before := f.RouterID
 	if f, err = s.floatingips.Update(ctx, id, func(x *FloatingIP) error {
@@ -223,6 +232,9 @@ func (s *Service) UpdateFloatingIP(ctx context.Context, id string, c FloatingIPC
 		devices = nil
 		var err error
 		out, err = s.floatingips.Update(ctx, id, func(f *FloatingIP) error {
+			if err := s.expected(ctx, &f.Std); err != nil {
+				return err
+			}
 			if c.Description != nil {
 				f.Description = *c.Description
 			}
@@ -309,7 +321,7 @@ func (s *Service) DeleteFloatingIP(ctx context.Context, id string) error {
 		if err := s.setTags(ctx, id, nil); err != nil {
 			return err
 		}
-		if err := s.dropPort(ctx, f.ExternalPortID); err != nil && nacre.KindOf(err) != nacre.NotFound {
+		if err := s.dropPort(ctx, f.ExternalPortID, f.NetworkID); err != nil && nacre.KindOf(err) != nacre.NotFound {
 			return err
 		}
 		if f.RouterID != "" {

@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -63,13 +64,10 @@ func inPools(pools []Pool, a netip.Addr) bool {
 }
 
 // allocate gives a port an address of a subnet: the one asked for, or the next
-// free one of its pools. In the caller's transaction.
+// free one of its pools. In the caller's transaction, which holds the network.
 func (s *Service) allocate(ctx context.Context, sn *Subnet, port string, want netip.Addr) (netip.Addr, error) {
 	if want.IsValid() {
 		return want, s.take(ctx, sn, port, want)
-	}
-	if err := store.Lock(ctx, s.c.Engine, "subnet/"+sn.ID); err != nil {
-		return want, err
 	}
 	for _, p := range sn.Pools {
 		a, err := s.nextFree(ctx, sn, p)
@@ -80,7 +78,17 @@ func (s *Service) allocate(ctx context.Context, sn *Subnet, port string, want ne
 			return a, s.take(ctx, sn, port, a)
 		}
 	}
-	return want, nacre.Errorf(nacre.Conflict, "IpAddressGenerationFailure", "No more IP addresses available on network %s.", sn.NetworkID)
+	return want, exhausted(sn.NetworkID)
+}
+
+func exhausted(network string) error {
+	return nacre.Errorf(nacre.Conflict, "IpAddressGenerationFailure", "No more IP addresses available on network %s.", network)
+}
+
+// isFull says that a subnet has no address left.
+func isFull(err error) bool {
+	var e *nacre.Error
+	return errors.As(err, &e) && e.Code == "IpAddressGenerationFailure"
 }
 
 // nextFree is the address after the highest one given out, or else the lowest

@@ -176,6 +176,8 @@ func (s *Service) UpdateTags(ctx context.Context, collection, id string, change 
 			_, err = s.UpdateNetwork(ctx, id, func(n *Network) error { return apply(&n.Std) })
 		case "subnets":
 			_, err = s.UpdateSubnet(ctx, id, func(n *Subnet) error { return apply(&n.Std) })
+		case "subnetpools":
+			_, err = s.UpdateSubnetPool(ctx, id, func(p *SubnetPool) error { return apply(&p.Std) })
 		case "ports":
 			_, err = s.UpdatePort(ctx, id, PortChange{Tags: apply})
 		case "routers":
@@ -207,6 +209,10 @@ func (s *Service) Tags(ctx context.Context, collection, id string) ([]string, er
 	case "subnets":
 		var x Subnet
 		x, err = s.Subnet(ctx, id)
+		o = x.Std
+	case "subnetpools":
+		var x SubnetPool
+		x, err = s.SubnetPool(ctx, id)
 		o = x.Std
 	case "ports":
 		var x Port

@@ -82,6 +82,8 @@ type Subnet struct {
 	RAMode       string   `store:"ipv6_ra_mode"`
 	AddressMode  string   `store:"ipv6_address_mode"`
 	ServiceTypes []string `store:"service_types,json"`
+	// SubnetPoolID is the pool that the range was cut from, or empty.
+	SubnetPoolID string `store:"subnetpool_id,index=subnet_pool"`
 }
 
 // Prefix is the subnet's range.
@@ -121,12 +123,16 @@ type Port struct {
 	Pairs          []Pair       `store:"allowed_address_pairs,json"`
 	DHCPOptions    []DHCPOption `store:"extra_dhcp_opts,json"`
 	// Host is where it is bound; empty is unbound.
-	Host     string         `store:"host,index=port_host"`
-	VNICType string         `store:"vnic_type"`
-	Profile  map[string]any `store:"profile,json"`
-	DNSName  string         `store:"dns_name"`
-	// NICIndex and Made are compute's: the NIC's place in its server, and whether
-	// the port was made for it and goes with it.
+	Host string `store:"host,index=port_host"`
+	// BindingFailed says that Host is none that this cloud has.
+	BindingFailed bool           `store:"binding_failed"`
+	VNICType      string         `store:"vnic_type"`
+	Profile       map[string]any `store:"profile,json"`
+	DNSName       string         `store:"dns_name"`
+	// Served says that compute attached it to a server; what a user writes into
+	// DeviceID does not. NICIndex is then the NIC's place in the server, and Made
+	// whether the port was made for it and goes with it.
+	Served   bool   `store:"served"`
 	NICIndex int    `store:"nic_index"`
 	Made     bool   `store:"made"`
 	NICTag   string `store:"nic_tag"`
@@ -159,7 +165,7 @@ type Membership struct {
 	ID      string `store:"id,pk"`
 	PortID  string `store:"port_id,index=membership_port"`
 	GroupID string `store:"group_id,index=membership_group"`
-	// Host mirrors the port's.
+	// Host is the one that carries the port.
 	Host string `store:"host,index=membership_group"`
 }
 
@@ -208,6 +214,8 @@ type SecurityGroupRule struct {
 	PortMax       *int   `store:"port_range_max"`
 	RemotePrefix  string `store:"remote_ip_prefix"`
 	RemoteGroupID string `store:"remote_group_id,index=rule_remote"`
+	// RemoteAddressGroupID is an [AddressGroup].
+	RemoteAddressGroupID string `store:"remote_address_group_id,index=rule_addresses"`
 	// Same is what makes two rules of a group the same one.
 	Same string `store:"same,unique=security_group_rule_same"`
 }
@@ -244,10 +252,10 @@ type Place struct {
 // Schema is what the area keeps.
 func Schema() *store.Schema {
 	return &store.Schema{Area: "network", Tables: []*store.TableDef{
-		store.Define[Network]("network"), store.Define[Subnet]("subnet"), store.Define[Port]("port"), store.Define[Allocation]("ip_allocation"),
+		store.Define[Network]("network"), store.Define[Subnet]("subnet"), store.Define[SubnetPool]("subnetpool"), store.Define[Port]("port"), store.Define[Allocation]("ip_allocation"),
 		store.Define[Membership]("port_security_group"), store.Define[Router]("router"), store.Define[FloatingIP]("floatingip"),
 		store.Define[SecurityGroup]("security_group"), store.Define[SecurityGroupRule]("security_group_rule"),
-		store.Define[Host]("host"), store.Define[Place]("place"), store.Define[TagRow]("tag"),
+		store.Define[AddressGroup]("address_group"), store.Define[Host]("host"), store.Define[Place]("place"), store.Define[TagRow]("tag"),
 		quota.Table(), reconcile.Table(), outbox.Table(),
 	}}
 }

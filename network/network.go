@@ -121,7 +121,9 @@ func (s *Service) CreateNetwork(ctx context.Context, n Network) (Network, error)
 		return n, err
 	}
 	n.Status = Active
+	asked := n
 	err = s.tx(ctx, func(ctx context.Context) error {
+		n = asked
 		if err := s.reserve(ctx, "network", n.ProjectID, 1, func(ctx context.Context) (int64, error) {
 			return s.networks.Count(ctx, store.Eq("project_id", n.ProjectID))
 		}); err != nil {
@@ -137,9 +139,6 @@ func (s *Service) CreateNetwork(ctx context.Context, n Network) (Network, error)
 			}
 		}
 		if err := s.networks.Insert(ctx, n); err != nil {
-			return err
-		}
-		if err := s.setTags(ctx, n.ID, n.Tags); err != nil {
 			return err
 		}
 		return s.emit(ctx, "network.create.end", &n.Std)
@@ -248,6 +247,9 @@ func (s *Service) UpdateNetwork(ctx context.Context, id string, fn func(*Network
 	err = s.tx(ctx, func(ctx context.Context) error {
 		n, err := s.networks.Update(ctx, id, func(n *Network) error {
 			before := *n
+			if err := s.expected(ctx, &n.Std); err != nil {
+				return err
+			}
 			if err := fn(n); err != nil {
 				return err
 			}
@@ -269,8 +271,18 @@ func (s *Service) UpdateNetwork(ctx context.Context, id string, fn func(*Network
 		if err := s.netInUse(ctx, &old, &n); err != nil {
 			return err
 		}
-		if err := s.changed(ctx, dataplane.KindNetwork, id); err != nil {
-			return err
+		if old.External != n.External {
+			if err := store.Lock(ctx, s.c.Engine, "network/"+id); err != nil {
+				return err
+			}
+			if err := s.settleDHCP(ctx, &n); err != nil {
+				return err
+			}
+		}
+		if old.AdminUp != n.AdminUp || old.MTU != n.MTU || old.External != n.External || old.Name != n.Name {
+			if err := s.changed(ctx, dataplane.KindNetwork, id); err != nil {
+				return err
+			}
 		}
 		return s.emit(ctx, "network.update.end", &n.Std)
 	})
@@ -339,10 +351,10 @@ func (s *Service) DeleteNetwork(ctx context.Context, id string) error {
 		if err := s.setTags(ctx, id, nil); err != nil {
 			return err
 		}
-		if err := s.networks.Delete(ctx, id); err != nil {
+		if err := s.remove(ctx, dataplane.KindNetwork, id, ""); err != nil {
 			return err
 		}
-		if err := s.remove(ctx, dataplane.KindNetwork, id, ""); err != nil {
+		if err := s.networks.Delete(ctx, id); err != nil {
 			return err
 		}
 		return s.emit(ctx, "network.delete.end", &old.Std)

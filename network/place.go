@@ -3,8 +3,8 @@ package network
 import (
 	"context"
 	"errors"
-	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nacre-cloud/nacre"
@@ -18,26 +18,83 @@ const (
 	kindHost = "host"
 	// resend is how long a host may take before it is told again.
 	resend = 5 * time.Second
+	// resendDown is that for a host that is silent.
+	resendDown = time.Minute
 	// batch is how many objects one message carries.
 	batch = 100
 )
 
-// AddHost makes a host known, so that its reports are heard. Idempotent.
+// AddHost makes a host known, so that its reports are heard. The first one gets
+// the routers that are there already. Idempotent.
 func (s *Service) AddHost(ctx context.Context, name string) (Host, error) {
+	if name == "" || strings.Contains(name, "/") {
+		return Host{}, nacre.Errorf(nacre.Invalid, "InvalidInput", "'%s' is not a name for a host.", name)
+	}
 	var out Host
 	err := s.tx(ctx, func(ctx context.Context) error {
+		if err := store.Lock(ctx, s.c.Engine, "hosts"); err != nil {
+			return err
+		}
 		h, err := s.hosts.One(ctx, store.Eq("name", name))
 		if err == nil || !errors.Is(err, store.ErrNoRow) {
 			out = h
 			return err
 		}
 		out = Host{ID: s.c.IDs.NewID(), Name: name, Created: time.Now().UTC(), AdminUp: true}
-		return s.hosts.Insert(ctx, out)
+		if err := s.hosts.Insert(ctx, out); err != nil {
+			return err
+		}
+		if err := s.bindWaiting(ctx, name); err != nil {
+			return err
+		}
+		if node, err := s.networkNode(ctx); err != nil || node != name {
+			return err
+		}
+		routers, err := s.routers.Where(ctx, store.InSelect("id", s.ports, "device_id", store.In("device_owner", []string{OwnerRouter, OwnerGateway})))
+		if err != nil {
+			return err
+		}
+		for _, r := range routers {
+			if err := s.settleRouter(ctx, r.ID, ""); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err == nil {
 		err = s.listenTo(name)
 	}
 	return out, err
+}
+
+// bindWaiting places the ports that were bound to a host before it was known.
+func (s *Service) bindWaiting(ctx context.Context, host string) error {
+	ps, err := s.ports.Where(ctx, store.Eq("host", host))
+	if err != nil {
+		return err
+	}
+	for i := range ps {
+		if _, err := s.ports.UpdateWhere(ctx, store.Eq("id", ps[i].ID), store.Set{"binding_failed": false}); err != nil {
+			return err
+		}
+		ps[i].BindingFailed = false
+		if err := s.settlePort(ctx, nil, &ps[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// known reports whether a host was added. Hosts stay, so it is remembered.
+func (s *Service) known(ctx context.Context, name string) (bool, error) {
+	if _, ok := s.hostNames.Load(name); ok {
+		return true, nil
+	}
+	ok, err := s.hosts.Exists(ctx, store.Eq("name", name))
+	if ok {
+		store.AfterCommit(ctx, func() { s.hostNames.Store(name, true) })
+	}
+	return ok, err
 }
 
 // Up reports whether a host counts as alive.
@@ -58,99 +115,167 @@ func (s *Service) put(ctx context.Context, host string, kind dataplane.Kind, id 
 	if host == "" {
 		return nil
 	}
-	key := host + "/" + string(kind) + "/" + id
+	key := placeID(host, kind, id)
 	p, err := s.places.Get(ctx, key)
 	switch {
 	case errors.Is(err, store.ErrNoRow):
-		if err := s.places.Insert(ctx, Place{ID: key, Host: host, Kind: kind, ObjectID: id, Wanted: gen, Pending: true}); err != nil {
+		if known, err := s.known(ctx, host); err != nil || !known {
 			return err
 		}
+		err = s.places.Insert(ctx, Place{ID: key, Host: host, Kind: kind, ObjectID: id, Wanted: gen, Pending: true})
 	case err != nil:
-		return err
 	case p.Gone:
-		// It comes back before the host has let go of it: a newer generation than
-		// the tombstone's.
+		// It comes back before the host has let go of it: with a newer generation
+		// than the tombstone's, or the host would take the tombstone's word.
 		if gen <= p.Wanted {
 			if gen, err = s.bump(ctx, kind, id, p.Wanted+1); err != nil {
 				return err
 			}
 		}
-		if _, err := s.places.Update(ctx, key, func(p *Place) error {
-			p.Gone, p.Pending, p.Wanted, p.Active = false, true, gen, false
-			return nil
-		}); err != nil {
-			return err
-		}
+		_, err = s.places.UpdateWhere(ctx, store.Eq("id", key), store.Set{"gone": false, "pending": true, "wanted": gen, "active": false, "reason": ""})
 	case p.Wanted < gen:
-		if _, err := s.places.UpdateWhere(ctx, store.Eq("id", key), store.Set{"wanted": gen, "pending": true}); err != nil {
-			return err
-		}
+		_, err = s.places.UpdateWhere(ctx, store.Eq("id", key), store.Set{"wanted": gen, "pending": true})
 	default:
 		return nil
 	}
-	return s.work.Poke(ctx, kindHost, host, reconcile.Begin{Step: "sync"})
+	if err == nil {
+		s.poke(ctx, host)
+	}
+	return err
 }
 
 // bump raises an object's generation to at least gen; in the caller's transaction.
 func (s *Service) bump(ctx context.Context, kind dataplane.Kind, id string, gen int64) (int64, error) {
-	raise := func(o *Std) { o.Generation = max(o.Generation+1, gen); gen = o.Generation }
+	have, err := s.generation(ctx, kind, id)
+	if err != nil {
+		return 0, err
+	}
+	_, err = s.raise(ctx, kind, id, max(1, gen-have))
+	return max(have+1, gen), err
+}
+
+// raise adds to an object's generation, which also keeps others from placing or
+// changing it until the caller's transaction ends. False says that it is not there
+// any more.
+func (s *Service) raise(ctx context.Context, kind dataplane.Kind, id string, by int64) (bool, error) {
+	w, set := store.Eq("id", id), store.Set{"generation": store.Increment(by)}
+	var n int64
 	var err error
 	switch kind {
 	case dataplane.KindNetwork:
-		_, err = s.networks.Update(ctx, id, func(n *Network) error { raise(&n.Std); return nil })
+		n, err = s.networks.UpdateWhere(ctx, w, set)
 	case dataplane.KindPort:
-		_, err = s.ports.Update(ctx, id, func(p *Port) error { raise(&p.Std); return nil })
+		n, err = s.ports.UpdateWhere(ctx, w, set)
 	case dataplane.KindRouter:
-		_, err = s.routers.Update(ctx, id, func(r *Router) error { raise(&r.Std); return nil })
+		n, err = s.routers.UpdateWhere(ctx, w, set)
 	case dataplane.KindSecurityGroup:
-		_, err = s.groups.Update(ctx, id, func(g *SecurityGroup) error { raise(&g.Std); return nil })
+		n, err = s.groups.UpdateWhere(ctx, w, set)
 	}
-	return gen, err
+	return n > 0, err
 }
 
-// changed raises an object's generation and has every host that has it told; in
-// the caller's transaction.
-func (s *Service) changed(ctx context.Context, kind dataplane.Kind, id string) error {
-	ps, err := s.places.Where(ctx, store.Eq("object_id", id), store.Eq("kind", string(kind)), store.Eq("gone", false))
-	if err != nil || len(ps) == 0 {
+// generation reads an object's generation, and keeps others from changing it.
+func (s *Service) generation(ctx context.Context, kind dataplane.Kind, id string) (int64, error) {
+	switch kind {
+	case dataplane.KindNetwork:
+		n, err := s.networks.GetForUpdate(ctx, id)
+		return n.Generation, err
+	case dataplane.KindPort:
+		p, err := s.ports.GetForUpdate(ctx, id)
+		return p.Generation, err
+	case dataplane.KindRouter:
+		r, err := s.routers.GetForUpdate(ctx, id)
+		return r.Generation, err
+	default:
+		g, err := s.groups.GetForUpdate(ctx, id)
+		return g.Generation, err
+	}
+}
+
+// place puts an object on a host at the generation it has. Where it is already
+// nothing is to do: each change of it reaches its places.
+func (s *Service) place(ctx context.Context, host string, kind dataplane.Kind, id string) error {
+	p, err := s.places.Get(ctx, placeID(host, kind, id))
+	switch {
+	case err == nil && !p.Gone:
+		return nil
+	case err != nil && !isGone(err):
 		return err
 	}
-	gen, err := s.bump(ctx, kind, id, 0)
+	gen, err := s.generation(ctx, kind, id)
 	if err != nil {
 		return err
 	}
-	for _, p := range ps {
-		if err := s.put(ctx, p.Host, kind, id, gen); err != nil {
-			return err
-		}
+	return s.put(ctx, host, kind, id, gen)
+}
+
+func placesOf(kind dataplane.Kind, id string) store.Where {
+	return store.And(store.Eq("object_id", id), store.Eq("kind", string(kind)), store.Eq("gone", false))
+}
+
+// changed raises an object's generation and has every host that has it told; in
+// the caller's transaction. The generation goes up first: a host that is given
+// the object meanwhile waits for this transaction, and is seen by it.
+func (s *Service) changed(ctx context.Context, kind dataplane.Kind, id string) error {
+	_, err := s.tellHosts(ctx, kind, id)
+	return err
+}
+
+// tellHosts is changed; false says that the object is not there any more.
+func (s *Service) tellHosts(ctx context.Context, kind dataplane.Kind, id string) (bool, error) {
+	if there, err := s.raise(ctx, kind, id, 1); err != nil || !there {
+		return false, err
 	}
-	return nil
+	ps, err := s.places.Where(ctx, placesOf(kind, id))
+	if err != nil || len(ps) == 0 {
+		return true, err
+	}
+	gen, err := s.generation(ctx, kind, id)
+	if err != nil {
+		return true, err
+	}
+	if _, err := s.places.UpdateWhere(ctx, placesOf(kind, id), store.Set{"wanted": gen, "pending": true}); err != nil {
+		return true, err
+	}
+	for _, p := range ps {
+		s.poke(ctx, p.Host)
+	}
+	return true, nil
 }
 
 // remove turns an object's places into tombstones; in the caller's transaction.
 // host empty means everywhere.
 func (s *Service) remove(ctx context.Context, kind dataplane.Kind, id, host string) error {
-	w := store.And(store.Eq("object_id", id), store.Eq("kind", string(kind)), store.Eq("gone", false))
+	w := placesOf(kind, id)
 	if host != "" {
 		w = store.And(w, store.Eq("host", host))
 	}
 	ps, err := s.places.Where(ctx, w)
-	if err != nil {
+	if err != nil || len(ps) == 0 {
 		return err
 	}
-	for _, p := range ps {
-		if _, err := s.places.Update(ctx, p.ID, func(p *Place) error {
-			p.Gone, p.Pending, p.Active = true, true, false
-			p.Wanted++
-			return nil
-		}); err != nil {
-			return err
-		}
-		if err := s.work.Poke(ctx, kindHost, p.Host, reconcile.Begin{Step: "sync"}); err != nil {
+	// A host may have been sent a later generation of what others have too than it
+	// was told to reach. A port has one host, and is told each change.
+	gen := int64(0)
+	if kind != dataplane.KindPort {
+		if gen, err = s.generation(ctx, kind, id); err != nil && !isGone(err) {
 			return err
 		}
 	}
-	return nil
+	for _, p := range ps {
+		gen = max(gen, p.Wanted)
+		s.poke(ctx, p.Host)
+	}
+	if _, err := s.places.UpdateWhere(ctx, w, store.Set{"gone": true, "pending": true, "active": false, "wanted": gen + 1}); err != nil {
+		return err
+	}
+	if kind == dataplane.KindPort {
+		return nil // whatever binds it again raises its generation
+	}
+	// The host remembers the tombstone's generation as gone; if the object lives
+	// on and comes back, it must be with a higher one.
+	_, err = s.raise(ctx, kind, id, 2)
+	return err
 }
 
 // settlePort brings a port's places in line after it was bound, unbound or
@@ -161,7 +286,7 @@ func (s *Service) settlePort(ctx context.Context, before, after *Port) error {
 	if before != nil && carried(before) {
 		hostBefore = before.Host
 	}
-	if after != nil && carried(after) {
+	if after != nil && carried(after) && !after.BindingFailed {
 		hostAfter = after.Host
 	}
 	if hostBefore != "" && hostBefore != hostAfter {
@@ -170,11 +295,7 @@ func (s *Service) settlePort(ctx context.Context, before, after *Port) error {
 		}
 	}
 	if hostAfter != "" {
-		n, err := s.networks.Get(ctx, after.NetworkID)
-		if err != nil {
-			return err
-		}
-		if err := s.put(ctx, hostAfter, dataplane.KindNetwork, n.ID, n.Generation); err != nil {
+		if err := s.place(ctx, hostAfter, dataplane.KindNetwork, after.NetworkID); err != nil {
 			return err
 		}
 		for _, g := range after.SecurityGroups {
@@ -182,51 +303,57 @@ func (s *Service) settlePort(ctx context.Context, before, after *Port) error {
 				return err
 			}
 		}
+		if before == nil {
+			err := s.places.Insert(ctx, Place{ID: placeID(hostAfter, dataplane.KindPort, after.ID), Host: hostAfter, Kind: dataplane.KindPort, ObjectID: after.ID, Wanted: after.Generation, Pending: true})
+			s.poke(ctx, hostAfter)
+			return err
+		}
 		if err := s.put(ctx, hostAfter, dataplane.KindPort, after.ID, after.Generation); err != nil {
 			return err
 		}
 	}
-	if hostBefore != "" {
-		if err := s.sweep(ctx, hostBefore, before.NetworkID, before.SecurityGroups); err != nil {
-			return err
-		}
+	switch {
+	case hostBefore == "":
+		return nil
+	case hostBefore != hostAfter:
+		return s.sweep(ctx, hostBefore, before.NetworkID, before.SecurityGroups)
 	}
-	return nil
+	left := slices.DeleteFunc(slices.Clone(before.SecurityGroups), func(g string) bool { return slices.Contains(after.SecurityGroups, g) })
+	return s.sweep(ctx, hostBefore, "", left)
+}
+
+// carrier is the host that carries a port, "" when none does.
+func carrier(p *Port) string {
+	if carried(p) {
+		return p.Host
+	}
+	return ""
 }
 
 // carried says that a port is a guest's, which a host must wire; our own (DHCP,
 // routers) are part of their network or router.
 func carried(p *Port) bool { return p.Host != "" && !ourOwn(p.DeviceOwner) }
 
-func ourOwn(owner string) bool {
-	return owner == OwnerDHCP || owner == OwnerRouter || owner == OwnerGateway || owner == OwnerFloatingIP
-}
+var ourOwners = []string{OwnerDHCP, OwnerRouter, OwnerGateway, OwnerFloatingIP}
+
+func ourOwn(owner string) bool { return slices.Contains(ourOwners, owner) }
 
 // putGroup places a group, and the groups that its rules name as remote.
 func (s *Service) putGroup(ctx context.Context, host, id string) error {
-	g, err := s.groups.Get(ctx, id)
-	if err != nil {
-		return err
-	}
-	if err := s.put(ctx, host, dataplane.KindSecurityGroup, id, g.Generation); err != nil {
+	if err := s.place(ctx, host, dataplane.KindSecurityGroup, id); err != nil {
 		return err
 	}
 	rules, err := s.rules.Where(ctx, store.Eq("security_group_id", id), store.Not(store.Eq("remote_group_id", "")))
 	if err != nil {
 		return err
 	}
+	done := map[string]bool{id: true}
 	for _, r := range rules {
-		if r.RemoteGroupID == id {
+		if done[r.RemoteGroupID] {
 			continue
 		}
-		rg, err := s.groups.Get(ctx, r.RemoteGroupID)
-		if errors.Is(err, store.ErrNoRow) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := s.put(ctx, host, dataplane.KindSecurityGroup, rg.ID, rg.Generation); err != nil {
+		done[r.RemoteGroupID] = true
+		if err := s.place(ctx, host, dataplane.KindSecurityGroup, r.RemoteGroupID); err != nil && !isGone(err) {
 			return err
 		}
 	}
@@ -247,20 +374,23 @@ func (s *Service) sweep(ctx context.Context, host, network string, groups []stri
 		}
 	}
 	for _, g := range groups {
-		used, err := s.members.Exists(ctx, store.Eq("group_id", g), store.Eq("host", host))
+		member, err := s.members.Exists(ctx, store.Eq("group_id", g), store.Eq("host", host))
 		if err != nil {
 			return err
 		}
-		if !used {
-			// A group that a group in use names as remote stays.
-			used, err = s.rules.Exists(ctx, store.Eq("remote_group_id", g), store.Not(store.Eq("security_group_id", g)),
-				store.InSelect("security_group_id", s.members, "group_id", store.Eq("host", host)))
-			if err != nil {
-				return err
-			}
+		if member {
+			continue
 		}
-		if !used {
-			if err := s.remove(ctx, dataplane.KindSecurityGroup, g, host); err != nil {
+		if err := s.sweepGroup(ctx, host, g); err != nil {
+			return err
+		}
+		// What its rules name was there for its members.
+		rules, err := s.rules.Where(ctx, store.Eq("security_group_id", g), store.Not(store.In("remote_group_id", []string{"", g})))
+		if err != nil {
+			return err
+		}
+		for _, r := range rules {
+			if err := s.sweepGroup(ctx, host, r.RemoteGroupID); err != nil {
 				return err
 			}
 		}
@@ -268,8 +398,19 @@ func (s *Service) sweep(ctx context.Context, host, network string, groups []stri
 	return nil
 }
 
+// sweepGroup removes a group from a host where it has no member and no group with
+// members names it.
+func (s *Service) sweepGroup(ctx context.Context, host, g string) error {
+	used, err := s.members.Exists(ctx, store.Eq("host", host), store.Or(store.Eq("group_id", g),
+		store.InSelect("group_id", s.rules, "security_group_id", store.Eq("remote_group_id", g))))
+	if err != nil || used {
+		return err
+	}
+	return s.remove(ctx, dataplane.KindSecurityGroup, g, host)
+}
+
 func (s *Service) networkUsed(ctx context.Context, host, network string) (bool, error) {
-	used, err := s.ports.Exists(ctx, store.Eq("network_id", network), store.Eq("host", host))
+	used, err := s.ports.Exists(ctx, store.Eq("network_id", network), store.Eq("host", host), store.Not(store.In("device_owner", ourOwners)))
 	if used || err != nil {
 		return used, err
 	}
@@ -296,12 +437,13 @@ func (s *Service) settleRouter(ctx context.Context, id, left string) error {
 			return err
 		}
 	} else {
+		done := map[string]bool{}
 		for _, l := range legs {
-			n, err := s.networks.Get(ctx, l.NetworkID)
-			if err != nil {
-				return err
+			if done[l.NetworkID] {
+				continue
 			}
-			if err := s.put(ctx, node, dataplane.KindNetwork, n.ID, n.Generation); err != nil {
+			done[l.NetworkID] = true
+			if err := s.place(ctx, node, dataplane.KindNetwork, l.NetworkID); err != nil {
 				return err
 			}
 		}
@@ -341,402 +483,13 @@ func (s *Service) stepSync(ctx context.Context, j *reconcile.Job) (reconcile.Nex
 			return reconcile.Next{}, err
 		}
 	}
-	return reconcile.Again(resend), nil
-}
-
-// build makes the messages for places of one host.
-func (s *Service) build(ctx context.Context, ps []Place) ([]dataplane.Desired, error) {
-	ids := map[dataplane.Kind][]string{}
-	for _, p := range ps {
-		if !p.Gone {
-			ids[p.Kind] = append(ids[p.Kind], p.ObjectID)
-		}
-	}
-	nets, err := s.buildNetworks(ctx, ids[dataplane.KindNetwork])
-	if err != nil {
-		return nil, err
-	}
-	ports, err := s.buildPorts(ctx, ids[dataplane.KindPort])
-	if err != nil {
-		return nil, err
-	}
-	routers, err := s.buildRouters(ctx, ids[dataplane.KindRouter])
-	if err != nil {
-		return nil, err
-	}
-	groups, err := s.buildGroups(ctx, ids[dataplane.KindSecurityGroup])
-	if err != nil {
-		return nil, err
-	}
-	out := make([]dataplane.Desired, 0, len(ps))
-	for _, p := range ps {
-		d := dataplane.Desired{Ref: dataplane.Ref{Kind: p.Kind, ID: p.ObjectID, Generation: p.Wanted}, Gone: p.Gone}
-		switch {
-		case p.Gone:
-		case p.Kind == dataplane.KindNetwork && nets[p.ObjectID] != nil:
-			d.Network = nets[p.ObjectID]
-			d.Generation = d.Network.Generation
-		case p.Kind == dataplane.KindPort && ports[p.ObjectID] != nil:
-			d.Port = ports[p.ObjectID]
-			d.Generation = d.Port.Generation
-		case p.Kind == dataplane.KindRouter && routers[p.ObjectID] != nil:
-			d.Router = routers[p.ObjectID]
-			d.Generation = d.Router.Generation
-		case p.Kind == dataplane.KindSecurityGroup && groups[p.ObjectID] != nil:
-			d.SecurityGroup = groups[p.ObjectID]
-			d.Generation = d.SecurityGroup.Generation
-		default:
-			continue // deleted since; its tombstone follows
-		}
-		out = append(out, d)
-	}
-	return out, nil
-}
-
-func (s *Service) buildNetworks(ctx context.Context, ids []string) (map[string]*dataplane.Network, error) {
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	ns, err := s.networks.Where(ctx, store.In("id", ids))
-	if err != nil {
-		return nil, err
-	}
-	subs, err := s.subnets.Where(ctx, store.In("network_id", ids))
-	if err != nil {
-		return nil, err
-	}
-	dhcp, err := s.ports.Where(ctx, store.In("network_id", ids), store.Eq("device_owner", OwnerDHCP))
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]*dataplane.Network{}
-	for _, n := range ns {
-		out[n.ID] = &dataplane.Network{ID: n.ID, Generation: n.Generation, ProjectID: n.ProjectID, Name: n.Name, Type: n.Type, Physical: n.Physical, Segment: n.Segment, MTU: n.MTU,
-			AdminUp: n.AdminUp, External: n.External, DNSDomain: s.c.DNSDomain}
-	}
-	prefix := map[string]netip.Prefix{}
-	for i := range subs {
-		sn := &subs[i]
-		prefix[sn.ID] = sn.Prefix()
-		n := out[sn.NetworkID]
-		if n == nil {
-			continue
-		}
-		d := dataplane.Subnet{ID: sn.ID, CIDR: sn.Prefix(), Gateway: addr(sn.Gateway), DHCP: sn.DHCP, RAMode: sn.RAMode, AddressMode: sn.AddressMode}
-		for _, a := range sn.DNS {
-			d.DNS = append(d.DNS, addr(a))
-		}
-		for _, r := range sn.Routes {
-			d.HostRoutes = append(d.HostRoutes, dataplane.Route{Destination: r.Destination, NextHop: r.NextHop})
-		}
-		n.Subnets = append(n.Subnets, d)
-	}
-	for i := range dhcp {
-		if n := out[dhcp[i].NetworkID]; n != nil {
-			e := endpoint(&dhcp[i], prefix)
-			n.DHCP = &e
-		}
-	}
-	return out, nil
-}
-
-func addr(s string) netip.Addr { a, _ := netip.ParseAddr(s); return a }
-
-func endpoint(p *Port, prefix map[string]netip.Prefix) dataplane.Endpoint {
-	e := dataplane.Endpoint{PortID: p.ID, NetworkID: p.NetworkID, MAC: p.MAC}
-	for _, f := range p.FixedIPs {
-		if pf, ok := prefix[f.SubnetID]; ok {
-			e.Addresses = append(e.Addresses, netip.PrefixFrom(addr(f.Address), pf.Bits()))
-		}
-	}
-	return e
-}
-
-func (s *Service) buildPorts(ctx context.Context, ids []string) (map[string]*dataplane.Port, error) {
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	ps, err := s.ports.Where(ctx, store.In("id", ids))
-	if err != nil {
-		return nil, err
-	}
-	out := map[string]*dataplane.Port{}
-	for _, p := range ps {
-		d := &dataplane.Port{ID: p.ID, Generation: p.Generation, NetworkID: p.NetworkID, ProjectID: p.ProjectID, DeviceID: p.DeviceID, DeviceOwner: p.DeviceOwner, MAC: p.MAC,
-			Tap: tapName(p.ID), AdminUp: p.AdminUp, PortSecurity: p.PortSecurity, SecurityGroups: p.SecurityGroups, Hostname: p.DNSName}
-		for _, f := range p.FixedIPs {
-			d.FixedIPs = append(d.FixedIPs, dataplane.FixedIP{SubnetID: f.SubnetID, Address: addr(f.Address)})
-		}
-		for _, pair := range p.Pairs {
-			pf, err := netip.ParsePrefix(pair.Address)
-			if err != nil {
-				a := addr(pair.Address)
-				pf = netip.PrefixFrom(a, a.BitLen())
-			}
-			d.AllowedPairs = append(d.AllowedPairs, dataplane.Pair{Prefix: pf, MAC: pair.MAC})
-		}
-		for _, o := range p.DHCPOptions {
-			if d.DHCPOptions == nil {
-				d.DHCPOptions = map[string]string{}
-			}
-			d.DHCPOptions[o.Name] = o.Value
-		}
-		out[p.ID] = d
-	}
-	return out, nil
-}
-
-// tapName is the device's name, as nova and neutron agree on it.
-func tapName(port string) string { return "tap" + port[:11] }
-
-func (s *Service) buildRouters(ctx context.Context, ids []string) (map[string]*dataplane.Router, error) {
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	rs, err := s.routers.Where(ctx, store.In("id", ids))
-	if err != nil {
-		return nil, err
-	}
-	legs, err := s.ports.Where(ctx, store.In("device_id", ids), store.In("device_owner", []string{OwnerRouter, OwnerGateway}))
-	if err != nil {
-		return nil, err
-	}
-	fips, err := s.floatingips.Where(ctx, store.In("router_id", ids))
-	if err != nil {
-		return nil, err
-	}
-	var nets []string
-	for _, l := range legs {
-		nets = append(nets, l.NetworkID)
-	}
-	subs, err := s.subnets.Where(ctx, store.In("network_id", nets))
-	if err != nil {
-		return nil, err
-	}
-	prefix, gateways := map[string]netip.Prefix{}, map[string][]netip.Addr{}
-	for i := range subs {
-		prefix[subs[i].ID] = subs[i].Prefix()
-		if subs[i].Gateway != "" {
-			gateways[subs[i].NetworkID] = append(gateways[subs[i].NetworkID], addr(subs[i].Gateway))
-		}
-	}
-	out := map[string]*dataplane.Router{}
-	for _, r := range rs {
-		d := &dataplane.Router{ID: r.ID, Generation: r.Generation, ProjectID: r.ProjectID, AdminUp: r.AdminUp}
-		for _, rt := range r.Routes {
-			d.Routes = append(d.Routes, dataplane.Route{Destination: rt.Destination, NextHop: rt.NextHop})
-		}
-		for i := range legs {
-			if legs[i].DeviceID != r.ID {
-				continue
-			}
-			e := endpoint(&legs[i], prefix)
-			if legs[i].DeviceOwner == OwnerGateway {
-				d.Gateway = &dataplane.Gateway{Endpoint: e, NextHops: gateways[legs[i].NetworkID], SNAT: r.SNAT}
-			} else {
-				d.Interfaces = append(d.Interfaces, e)
-			}
-		}
-		for _, f := range fips {
-			if f.RouterID == r.ID && f.FixedIP != "" {
-				d.FloatingIPs = append(d.FloatingIPs, dataplane.FloatingIP{ID: f.ID, External: addr(f.Address), Fixed: addr(f.FixedIP)})
-			}
-		}
-		out[r.ID] = d
-	}
-	return out, nil
-}
-
-func (s *Service) buildGroups(ctx context.Context, ids []string) (map[string]*dataplane.SecurityGroup, error) {
-	if len(ids) == 0 {
-		return nil, nil
-	}
-	gs, err := s.groups.Where(ctx, store.In("id", ids))
-	if err != nil {
-		return nil, err
-	}
-	rules, err := s.rules.Where(ctx, store.In("security_group_id", ids))
-	if err != nil {
-		return nil, err
-	}
-	ms, err := s.members.Where(ctx, store.In("group_id", ids))
-	if err != nil {
-		return nil, err
-	}
-	as, err := s.allocations.Where(ctx, store.InSelect("port_id", s.members, "port_id", store.In("group_id", ids)))
-	if err != nil {
-		return nil, err
-	}
-	byPort := map[string][]netip.Addr{}
-	for _, a := range as {
-		byPort[a.PortID] = append(byPort[a.PortID], addr(a.Address))
-	}
-	out := map[string]*dataplane.SecurityGroup{}
-	for _, g := range gs {
-		out[g.ID] = &dataplane.SecurityGroup{ID: g.ID, Generation: g.Generation, ProjectID: g.ProjectID, Stateless: !g.Stateful}
-	}
-	for _, r := range rules {
-		g := out[r.GroupID]
-		if g == nil {
-			continue
-		}
-		d := dataplane.Rule{ID: r.ID, Direction: r.Direction, EtherType: r.EtherType, Protocol: r.Protocol, PortMin: r.PortMin, PortMax: r.PortMax, RemoteGroup: r.RemoteGroupID}
-		d.RemotePrefix, _ = netip.ParsePrefix(r.RemotePrefix)
-		g.Rules = append(g.Rules, d)
-	}
-	for _, m := range ms {
-		if g := out[m.GroupID]; g != nil {
-			g.Members = append(g.Members, byPort[m.PortID]...)
-		}
-	}
-	for _, g := range out {
-		slices.SortFunc(g.Members, netip.Addr.Compare)
-		g.Members = slices.Compact(g.Members)
-	}
-	return out, nil
-}
-
-// takeReport takes in what a host says. host comes from the topic.
-func (s *Service) takeReport(ctx context.Context, host string, r dataplane.Report) error {
 	h, err := s.hosts.One(ctx, store.Eq("name", host))
-	if errors.Is(err, store.ErrNoRow) {
-		s.log.Warn("report of an unknown host", "host", host)
-		return nil
+	if err != nil && !errors.Is(err, store.ErrNoRow) {
+		return reconcile.Next{}, err
 	}
-	if err != nil {
-		return err
+	if !s.Up(h) {
+		// Nobody takes the messages. Its first report wakes this work.
+		return reconcile.Again(resendDown), nil
 	}
-	if r.Full || r.Host != nil {
-		if _, err := s.hosts.Update(ctx, h.ID, func(h *Host) error {
-			h.Seen, h.Started = time.Now().UTC(), r.Started
-			if r.Host != nil {
-				h.Info = *r.Host
-			}
-			return nil
-		}); err != nil {
-			return err
-		}
-	}
-	for _, st := range r.States {
-		if err := s.takeState(ctx, host, st); err != nil {
-			return err
-		}
-	}
-	if r.Full {
-		return s.resync(ctx, host, r)
-	}
-	return nil
-}
-
-// takeState notes what a host says of one object.
-func (s *Service) takeState(ctx context.Context, host string, st dataplane.State) error {
-	key := host + "/" + string(st.Kind) + "/" + st.ID
-	var before, after Place
-	err := s.tx(ctx, func(ctx context.Context) error {
-		p, err := s.places.GetForUpdate(ctx, key)
-		if errors.Is(err, store.ErrNoRow) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		before = p
-		if p.Gone {
-			if st.Absent && st.Generation >= p.Wanted {
-				return s.places.Delete(ctx, key)
-			}
-			return nil
-		}
-		if st.Absent || st.Generation < p.Seen {
-			return nil
-		}
-		after, err = s.places.Update(ctx, key, func(p *Place) error {
-			p.Seen, p.Active, p.Reason = st.Generation, st.Active, st.Reason
-			p.Pending = st.Generation < p.Wanted
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-		return s.showState(ctx, after)
-	})
-	if err != nil || after.ID == "" || after.Kind != dataplane.KindPort || after.Active == before.Active && before.Seen == after.Seen {
-		return err
-	}
-	if s.hooks.PortWired != nil && after.Active && !after.Pending {
-		p, err := s.ports.Get(ctx, st.ID)
-		if err == nil && p.DeviceID != "" {
-			s.hooks.PortWired(nacre.AsService(ctx, "network"), p.DeviceID)
-		}
-	}
-	return nil
-}
-
-// showState puts what a host says into the object's status.
-func (s *Service) showState(ctx context.Context, p Place) error {
-	status := Down
-	if p.Active && !p.Pending {
-		status = Active
-	}
-	var err error
-	set := store.Set{"status": status}
-	w := store.And(store.Eq("id", p.ObjectID), store.Not(store.Eq("status", status)))
-	switch p.Kind {
-	case dataplane.KindPort:
-		_, err = s.ports.UpdateWhere(ctx, w, set)
-	case dataplane.KindNetwork:
-		if p.Active {
-			_, err = s.ports.UpdateWhere(ctx, store.And(store.Eq("network_id", p.ObjectID), store.Eq("device_owner", OwnerDHCP), store.Not(store.Eq("status", Active))), store.Set{"status": Active})
-		}
-	case dataplane.KindRouter:
-		if p.Active && !p.Pending {
-			if _, err = s.ports.UpdateWhere(ctx, store.And(store.Eq("device_id", p.ObjectID), store.In("device_owner", []string{OwnerRouter, OwnerGateway}), store.Not(store.Eq("status", Active))), store.Set{"status": Active}); err != nil {
-				return err
-			}
-			_, err = s.floatingips.UpdateWhere(ctx, store.And(store.Eq("router_id", p.ObjectID), store.Not(store.Eq("status", Active))), store.Set{"status": Active})
-		}
-	}
-	return err
-}
-
-// resync compares a host's full list with what it is to have, and sends again
-// what it lacks.
-func (s *Service) resync(ctx context.Context, host string, r dataplane.Report) error {
-	has := make(map[string]int64, len(r.States))
-	for _, st := range r.States {
-		if !st.Absent {
-			has[string(st.Kind)+"/"+st.ID] = st.Generation
-		}
-	}
-	ps, err := s.places.Where(ctx, store.Eq("host", host))
-	if err != nil {
-		return err
-	}
-	var lost []string
-	for _, p := range ps {
-		key := string(p.Kind) + "/" + p.ObjectID
-		gen, there := has[key]
-		delete(has, key)
-		if !p.Gone && !p.Pending && (!there || gen < p.Wanted) {
-			lost = append(lost, p.ID)
-		}
-	}
-	for key := range has {
-		s.log.Warn("host has something that nobody wants there; left alone", "host", host, "object", key)
-	}
-	pending := len(lost) > 0
-	for _, p := range ps {
-		pending = pending || p.Pending
-	}
-	if !pending {
-		return nil
-	}
-	return s.tx(ctx, func(ctx context.Context) error {
-		if len(lost) > 0 {
-			if _, err := s.places.UpdateWhere(ctx, store.In("id", lost), store.Set{"pending": true}); err != nil {
-				return err
-			}
-		}
-		return s.work.Poke(ctx, kindHost, host, reconcile.Begin{Step: "sync"})
-	})
+	return reconcile.Again(resend), nil
 }

@@ -1,9 +1,11 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -100,6 +102,8 @@ type NewPort struct {
 	SecurityGroups []string
 	// PortSecurity nil means the network's setting.
 	PortSecurity *bool
+	// Trusted, unless nil, is written into Profile, where nova looks for it.
+	Trusted *bool
 }
 
 // CreatePort makes a port.
@@ -115,13 +119,15 @@ func (s *Service) CreatePort(ctx context.Context, in NewPort) (Port, error) {
 	if err := s.mayPort(ctx, "create_port", &p, &n, in); err != nil {
 		return p, err
 	}
+	in.Port = p
 	err = s.tx(ctx, func(ctx context.Context) error {
-		q := in
-		q.Port = p
 		var err error
-		p, err = s.insertPort(ctx, q, &n)
+		p, err = s.insertPort(ctx, in, &n)
 		return err
 	})
+	if err == nil && p.DeviceID != "" {
+		s.tellPorts(ctx, p.DeviceID, p.DeviceOwner)
+	}
 	return p, err
 }
 
@@ -134,7 +140,7 @@ func (s *Service) mayPort(ctx context.Context, rule string, p *Port, n *Network,
 	withIP := slices.ContainsFunc(in.FixedIPs, func(f FixedIP) bool { return f.Address != "" })
 	for name, on := range map[string]bool{":mac_address": in.MAC != "", ":fixed_ips:ip_address": withIP, ":fixed_ips": len(in.FixedIPs) > 0, ":binding:host_id": in.Host != "",
 		":binding:profile": len(in.Profile) > 0, ":port_security_enabled": in.PortSecurity != nil, ":allowed_address_pairs": len(in.Pairs) > 0,
-		":device_owner": strings.HasPrefix(in.DeviceOwner, "network:")} {
+		":device_owner": strings.HasPrefix(in.DeviceOwner, "network:"), ":trusted": in.Trusted != nil} {
 		if on {
 			if err := s.enforce(ctx, rule+name, t); err != nil {
 				return err
@@ -145,15 +151,20 @@ func (s *Service) mayPort(ctx context.Context, rule string, p *Port, n *Network,
 }
 
 // insertPort does what CreatePort does, in the caller's transaction and without
-// asking policy; our own ports count against no quota.
+// asking policy; our own ports count against no quota. Host alone says where it is
+// bound; Served and what comes with it is the caller's.
 func (s *Service) insertPort(ctx context.Context, in NewPort, n *Network) (Port, error) {
 	p := in.Port
+	p.FixedIPs, p.SecurityGroups = nil, nil
 	if !ourOwn(p.DeviceOwner) {
 		if err := s.reserve(ctx, "port", p.ProjectID, 1, func(ctx context.Context) (int64, error) {
-			return s.ports.Count(ctx, store.Eq("project_id", p.ProjectID), store.Not(store.In("device_owner", []string{OwnerDHCP, OwnerRouter, OwnerGateway, OwnerFloatingIP})))
+			return s.ports.Count(ctx, store.Eq("project_id", p.ProjectID), store.Not(store.In("device_owner", ourOwners)))
 		}); err != nil {
 			return p, err
 		}
+	}
+	if err := s.holdNetwork(ctx, n.ID); err != nil {
+		return p, err
 	}
 	if err := s.completePort(ctx, &in, &p, n); err != nil {
 		return p, err
@@ -161,27 +172,17 @@ func (s *Service) insertPort(ctx context.Context, in NewPort, n *Network) (Port,
 	project := p.ProjectID
 	s.fresh(ctx, &p.Std)
 	p.ProjectID = project
+	if err := s.claimMAC(ctx, &p); err != nil {
+		return p, err
+	}
 	var err error
-	if p.MAC == "" {
-		if p.MAC, err = s.freeMAC(ctx, n.ID); err != nil {
-			return p, err
-		}
-	} else {
-		used, err := s.ports.Exists(ctx, store.Eq("network_id", n.ID), store.Eq("mac_address", p.MAC))
-		if err != nil {
-			return p, err
-		}
-		if used {
-			return p, nacre.Errorf(nacre.Conflict, "MacAddressInUse", "Unable to complete operation for network %s. The MAC address %s is in use.", n.ID, p.MAC)
-		}
+	if p.BindingFailed, err = s.unbindable(ctx, &p); err != nil {
+		return p, err
 	}
 	if p.FixedIPs, err = s.address(ctx, &p, n, in.FixedIPs, in.FixedIPs == nil); err != nil {
 		return p, err
 	}
 	if err := s.ports.Insert(ctx, p); err != nil {
-		return p, err
-	}
-	if err := s.setTags(ctx, p.ID, p.Tags); err != nil {
 		return p, err
 	}
 	if err := s.join(ctx, nil, &p); err != nil {
@@ -193,6 +194,42 @@ func (s *Service) insertPort(ctx context.Context, in NewPort, n *Network) (Port,
 	return p, s.emit(ctx, "port.create.end", &p.Std)
 }
 
+// holdNetwork serialises what gives out or takes back a network's addresses, and
+// makes sure that the network is still there; in the caller's transaction.
+func (s *Service) holdNetwork(ctx context.Context, id string) error {
+	if err := store.Lock(ctx, s.c.Engine, "network/"+id); err != nil {
+		return err
+	}
+	there, err := s.networks.Exists(ctx, store.Eq("id", id))
+	if err == nil && !there {
+		err = networkNotFound(id)
+	}
+	return err
+}
+
+func (s *Service) unbindable(ctx context.Context, p *Port) (bool, error) {
+	if p.Host == "" {
+		return false, nil
+	}
+	known, err := s.known(ctx, p.Host)
+	return !known, err
+}
+
+// claimMAC gives a port a free address, or refuses one that is taken. The network
+// is held.
+func (s *Service) claimMAC(ctx context.Context, p *Port) error {
+	if p.MAC == "" {
+		var err error
+		p.MAC, err = s.freeMAC(ctx, p.NetworkID)
+		return err
+	}
+	used, err := s.ports.Exists(ctx, store.Eq("network_id", p.NetworkID), store.Eq("mac_address", p.MAC))
+	if err == nil && used {
+		err = nacre.Errorf(nacre.Conflict, "MacAddressInUse", "Unable to complete operation for network %s. The MAC address %s is in use.", p.NetworkID, p.MAC)
+	}
+	return err
+}
+
 func (s *Service) completePort(ctx context.Context, in *NewPort, p *Port, n *Network) error {
 	p.Status = Down
 	if p.VNICType == "" {
@@ -200,6 +237,10 @@ func (s *Service) completePort(ctx context.Context, in *NewPort, p *Port, n *Net
 	}
 	if p.Profile == nil {
 		p.Profile = map[string]any{}
+	}
+	if in.Trusted != nil {
+		p.Profile = maps.Clone(p.Profile)
+		p.Profile["trusted"] = *in.Trusted
 	}
 	p.PortSecurity = n.PortSecurity
 	if in.PortSecurity != nil {
@@ -212,15 +253,20 @@ func (s *Service) completePort(ctx context.Context, in *NewPort, p *Port, n *Net
 		}
 		p.MAC = m.String()
 	}
-	p.SecurityGroups = slices.Clone(in.SecurityGroups)
+	p.SecurityGroups = nil
+	for _, g := range in.SecurityGroups {
+		if !slices.Contains(p.SecurityGroups, g) {
+			p.SecurityGroups = append(p.SecurityGroups, g)
+		}
+	}
 	switch {
 	case ourOwn(p.DeviceOwner) && in.SecurityGroups == nil:
 		p.SecurityGroups, p.PortSecurity = []string{}, false
 	case !p.PortSecurity:
 		if len(p.SecurityGroups) > 0 {
-			return nacre.Errorf(nacre.Conflict, "PortSecurityAndIPRequiredForSecurityGroups", "Port security must be enabled and port must have an IP address in order to use security groups.")
+			return nacre.Errorf(nacre.Invalid, "PortSecurityAndIPRequiredForSecurityGroups", "Port security must be enabled and port must have an IP address in order to use security groups.")
 		}
-	case in.SecurityGroups == nil:
+	case in.SecurityGroups == nil && p.ProjectID != "":
 		g, err := s.defaultGroup(ctx, p.ProjectID)
 		if err != nil {
 			return err
@@ -295,272 +341,45 @@ func (s *Service) freeMAC(ctx context.Context, network string) (string, error) {
 	return "", nacre.Errorf(nacre.Unavailable, "MacAddressGenerationFailure", "Unable to generate unique mac on network %s.", network)
 }
 
-// address gives a port its addresses: those asked for, or (auto) one of the first
-// subnet of each IP version that has room. In the caller's transaction.
-func (s *Service) address(ctx context.Context, p *Port, n *Network, want []FixedIP, auto bool) ([]FixedIP, error) {
-	subs, err := s.subnets.Select(ctx, store.Select{Where: store.Eq("network_id", n.ID), Order: []store.Order{{Column: "created_at"}}})
-	if err != nil {
-		return nil, err
-	}
-	out := []FixedIP{}
-	if auto {
-		return s.anyAddress(ctx, p, n, subs)
-	}
-	for _, f := range want {
-		var a netip.Addr
-		if f.Address != "" {
-			if a, err = parseAddr(f.Address, "fixed_ips"); err != nil {
-				return nil, err
-			}
-		}
-		i := slices.IndexFunc(subs, func(sn Subnet) bool {
-			return f.SubnetID == sn.ID || f.SubnetID == "" && a.IsValid() && sn.Prefix().Contains(a)
-		})
-		switch {
-		case i < 0 && f.SubnetID != "":
-			return nil, badInput("Failed to create port on network %s, because fixed_ips included invalid subnet %s", n.ID, f.SubnetID)
-		case i < 0:
-			return nil, nacre.Errorf(nacre.Invalid, "InvalidIpForNetwork", "IP address %s is not a valid IP for any of the subnets on the specified network.", f.Address)
-		case a.IsValid() && (!subs[i].Prefix().Contains(a) || a.Is4() && subs[i].Prefix().Bits() < 31 && (a == subs[i].Prefix().Addr() || a == last(subs[i].Prefix()))):
-			return nil, nacre.Errorf(nacre.Invalid, "InvalidIpForSubnet", "IP address %s is not a valid IP for the specified subnet.", f.Address)
-		}
-		if slices.ContainsFunc(p.FixedIPs, func(have FixedIP) bool { return a.IsValid() && have.Address == a.String() }) {
-			out = append(out, FixedIP{SubnetID: subs[i].ID, Address: a.String()})
-			continue
-		}
-		if a, err = s.allocate(ctx, &subs[i], p.ID, a); err != nil {
-			return nil, err
-		}
-		out = append(out, FixedIP{SubnetID: subs[i].ID, Address: a.String()})
-	}
-	return out, nil
-}
-
-func (s *Service) anyAddress(ctx context.Context, p *Port, n *Network, subs []Subnet) ([]FixedIP, error) {
-	out := []FixedIP{}
-	for _, version := range []int{4, 6} {
-		full := false
-		for i := range subs {
-			if subs[i].IPVersion != version || len(subs[i].Pools) == 0 {
-				continue
-			}
-			a, err := s.allocate(ctx, &subs[i], p.ID, netip.Addr{})
-			if nacre.KindOf(err) == nacre.Conflict && !store.IsDuplicate(err) {
-				full = true
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			out, full = append(out, FixedIP{SubnetID: subs[i].ID, Address: a.String()}), false
-			break
-		}
-		if full {
-			return nil, nacre.Errorf(nacre.Conflict, "IpAddressGenerationFailure", "No more IP addresses available on network %s.", n.ID)
-		}
-	}
-	return out, nil
-}
-
 // join brings the membership rows in line and has the groups that gained or lost
 // a member, or a member's address, told; in the caller's transaction.
 func (s *Service) join(ctx context.Context, before, after *Port) error {
-	id := ""
-	touch := map[string]bool{}
-	if before != nil {
-		id = before.ID
-		for _, g := range before.SecurityGroups {
-			touch[g] = true
-		}
-		if _, err := s.members.DeleteWhere(ctx, store.Eq("port_id", id)); err != nil {
+	none := &Port{}
+	was, is := cmp.Or(before, none), cmp.Or(after, none)
+	same := slices.Equal(was.SecurityGroups, is.SecurityGroups)
+	if same && carrier(was) == carrier(is) && slices.Equal(was.FixedIPs, is.FixedIPs) {
+		return nil
+	}
+	if len(was.SecurityGroups) > 0 {
+		if _, err := s.members.DeleteWhere(ctx, store.Eq("port_id", was.ID)); err != nil {
 			return err
 		}
 	}
-	if after != nil {
-		id = after.ID
-		var rows []Membership
-		for _, g := range after.SecurityGroups {
-			touch[g] = true
-			rows = append(rows, Membership{ID: id + "/" + g, PortID: id, GroupID: g, Host: after.Host})
-		}
+	rows := make([]Membership, len(is.SecurityGroups))
+	for i, g := range is.SecurityGroups {
+		rows[i] = Membership{ID: is.ID + "/" + g, PortID: is.ID, GroupID: g, Host: carrier(is)}
+	}
+	if len(rows) > 0 {
 		if err := s.members.Insert(ctx, rows...); err != nil {
 			return err
 		}
 	}
-	if before != nil && after != nil && slices.Equal(before.FixedIPs, after.FixedIPs) && slices.Equal(before.SecurityGroups, after.SecurityGroups) {
+	if same && slices.Equal(was.FixedIPs, is.FixedIPs) {
 		return nil
 	}
-	for g := range touch {
-		if err := s.changed(ctx, dataplane.KindSecurityGroup, g); err != nil {
+	touch := slices.Concat(was.SecurityGroups, is.SecurityGroups)
+	// In one order, so that two who change the same groups don't wait for each other.
+	slices.Sort(touch)
+	for _, g := range slices.Compact(touch) {
+		there, err := s.tellHosts(ctx, dataplane.KindSecurityGroup, g)
+		if err != nil {
 			return err
+		}
+		if !there && slices.Contains(is.SecurityGroups, g) {
+			return groupNotFound(g)
 		}
 	}
 	return nil
-}
-
-// PortChange is what may change about a port; nil leaves it.
-type PortChange struct {
-	Name, Description, DeviceID, DeviceOwner, MAC, Host, VNICType, DNSName *string
-	AdminUp, PortSecurity                                                  *bool
-	FixedIPs                                                               *[]FixedIP
-	SecurityGroups                                                         *[]string
-	Pairs                                                                  *[]Pair
-	DHCPOptions                                                            *[]DHCPOption
-	Profile                                                                *map[string]any
-	// Tags changes the standard attributes alone.
-	Tags func(*Std) error
-}
-
-// UpdatePort changes a port.
-func (s *Service) UpdatePort(ctx context.Context, id string, c PortChange) (Port, error) {
-	old, err := s.Port(ctx, id)
-	if err != nil {
-		return old, err
-	}
-	n, err := s.networks.Get(ctx, old.NetworkID)
-	if err != nil {
-		return old, err
-	}
-	t := s.portTarget(&old, &n)
-	if err := s.enforce(ctx, "update_port", t); err != nil {
-		return old, err
-	}
-	withIP := c.FixedIPs != nil && slices.ContainsFunc(*c.FixedIPs, func(f FixedIP) bool { return f.Address != "" })
-	for name, on := range map[string]bool{":mac_address": c.MAC != nil, ":fixed_ips": c.FixedIPs != nil, ":fixed_ips:ip_address": withIP, ":binding:host_id": c.Host != nil, ":binding:profile": c.Profile != nil && len(*c.Profile) > 0,
-		":port_security_enabled": c.PortSecurity != nil, ":allowed_address_pairs": c.Pairs != nil, ":device_owner": c.DeviceOwner != nil && strings.HasPrefix(*c.DeviceOwner, "network:")} {
-		if on {
-			if err := s.enforce(ctx, "update_port"+name, t); err != nil {
-				return old, err
-			}
-		}
-	}
-	var out Port
-	err = s.tx(ctx, func(ctx context.Context) error {
-		var err error
-		out, err = s.changePort(ctx, id, &n, c)
-		return err
-	})
-	if err == nil && out.DeviceID != "" && c.Tags == nil {
-		s.tellPorts(ctx, out.DeviceID, out.DeviceOwner)
-	}
-	return out, err
-}
-
-// changePort does what UpdatePort does, in the caller's transaction and without
-// asking policy.
-func (s *Service) changePort(ctx context.Context, id string, n *Network, c PortChange) (Port, error) {
-	old, err := s.ports.GetForUpdate(ctx, id)
-	if err != nil {
-		return old, store.WrapNotFound(err, func() *nacre.Error { return portNotFound(id) })
-	}
-	p := old
-	for _, f := range []struct{ to, from *string }{{&p.Name, c.Name}, {&p.Description, c.Description}, {&p.DeviceID, c.DeviceID}, {&p.DeviceOwner, c.DeviceOwner}, {&p.MAC, c.MAC}, {&p.Host, c.Host}, {&p.VNICType, c.VNICType}, {&p.DNSName, c.DNSName}} {
-		if f.from != nil {
-			*f.to = *f.from
-		}
-	}
-	if c.AdminUp != nil {
-		p.AdminUp = *c.AdminUp
-	}
-	if c.DHCPOptions != nil {
-		p.DHCPOptions = *c.DHCPOptions
-	}
-	if c.Profile != nil {
-		p.Profile = *c.Profile
-	}
-	if c.Tags != nil {
-		if err := c.Tags(&p.Std); err != nil {
-			return p, err
-		}
-	}
-	in := NewPort{SecurityGroups: p.SecurityGroups, PortSecurity: &p.PortSecurity}
-	if c.SecurityGroups != nil {
-		in.SecurityGroups = *c.SecurityGroups
-		if in.SecurityGroups == nil {
-			in.SecurityGroups = []string{}
-		}
-	}
-	if c.PortSecurity != nil {
-		if in.PortSecurity = c.PortSecurity; !*c.PortSecurity && c.SecurityGroups == nil && len(p.SecurityGroups) > 0 {
-			return p, nacre.Errorf(nacre.Conflict, "PortSecurityPortHasSecurityGroup", "Port has security group associated. Cannot disable port security or IP address until security group is removed.")
-		}
-	}
-	if c.Pairs != nil {
-		p.Pairs = *c.Pairs
-	}
-	status := p.Status
-	if err := s.completePort(ctx, &in, &p, n); err != nil {
-		return p, err
-	}
-	if p.Status = status; p.Host != old.Host {
-		p.Status = Down
-	}
-	if c.MAC != nil && p.MAC != old.MAC {
-		if old.Host != "" {
-			return p, nacre.Errorf(nacre.Conflict, "PortBound", "Unable to complete operation on port %s, port is already bound, port type: tap, old_mac %s, new_mac %s.", id, old.MAC, p.MAC)
-		}
-		used, err := s.ports.Exists(ctx, store.Eq("network_id", n.ID), store.Eq("mac_address", p.MAC))
-		if err != nil {
-			return p, err
-		}
-		if used {
-			return p, nacre.Errorf(nacre.Conflict, "MacAddressInUse", "Unable to complete operation for network %s. The MAC address %s is in use.", n.ID, p.MAC)
-		}
-	}
-	if c.FixedIPs != nil {
-		if err := s.readdress(ctx, &p, n, *c.FixedIPs); err != nil {
-			return p, err
-		}
-	}
-	touched(&p.Std)
-	out, err := s.ports.Update(ctx, id, func(x *Port) error {
-		gen := max(x.Generation, p.Generation) + 1
-		*x = p
-		x.Generation = gen
-		return nil
-	})
-	if err != nil {
-		return out, err
-	}
-	if err := s.join(ctx, &old, &out); err != nil {
-		return out, err
-	}
-	if err := s.settlePort(ctx, &old, &out); err != nil {
-		return out, err
-	}
-	return out, s.emit(ctx, "port.update.end", &out.Std)
-}
-
-// readdress gives a port other addresses; floating IPs that led to one that goes
-// lead nowhere.
-func (s *Service) readdress(ctx context.Context, p *Port, n *Network, want []FixedIP) error {
-	var drop []string
-	for _, f := range p.FixedIPs {
-		keep := slices.ContainsFunc(want, func(w FixedIP) bool {
-			return w.Address == f.Address || w.Address == "" && w.SubnetID == f.SubnetID
-		})
-		if !keep {
-			drop = append(drop, f.Address)
-		}
-	}
-	for i, w := range want {
-		if w.Address == "" {
-			if j := slices.IndexFunc(p.FixedIPs, func(f FixedIP) bool { return f.SubnetID == w.SubnetID }); j >= 0 {
-				want[i] = p.FixedIPs[j]
-			}
-		}
-	}
-	if len(drop) > 0 {
-		if _, err := s.allocations.DeleteWhere(ctx, store.Eq("port_id", p.ID), store.In("address", drop)); err != nil {
-			return err
-		}
-		if err := s.looseFloatingIPs(ctx, store.And(store.Eq("port_id", p.ID), store.In("fixed_ip_address", drop))); err != nil {
-			return err
-		}
-	}
-	ips, err := s.address(ctx, p, n, want, false)
-	p.FixedIPs = ips
-	return err
 }
 
 // DeletePort removes a port. Ports of ours go with what they belong to only.
@@ -579,15 +398,27 @@ func (s *Service) DeletePort(ctx context.Context, id string) error {
 	if slices.Contains([]string{OwnerRouter, OwnerGateway, OwnerFloatingIP}, p.DeviceOwner) {
 		return nacre.Errorf(nacre.Conflict, "ServicePortInUse", "Port %s cannot be deleted directly via the port API: has device owner %s.", id, p.DeviceOwner)
 	}
-	err = s.tx(ctx, func(ctx context.Context) error { return s.dropPort(ctx, id) })
+	err = s.tx(ctx, func(ctx context.Context) error {
+		if err := s.dropPort(ctx, id, p.NetworkID); err != nil || p.DeviceOwner != OwnerDHCP {
+			return err
+		}
+		// A network with DHCP has such a port; another one takes its place.
+		if err := s.settleDHCP(ctx, &n); err != nil {
+			return err
+		}
+		return s.changed(ctx, dataplane.KindNetwork, n.ID)
+	})
 	if err == nil && p.DeviceID != "" {
 		s.tellPorts(ctx, p.DeviceID, p.DeviceOwner)
 	}
 	return err
 }
 
-// dropPort removes a port with all it has; in the caller's transaction.
-func (s *Service) dropPort(ctx context.Context, id string) error {
+// dropPort removes a port of a network with all it has; in the caller's transaction.
+func (s *Service) dropPort(ctx context.Context, id, network string) error {
+	if err := store.Lock(ctx, s.c.Engine, "network/"+network); err != nil {
+		return err
+	}
 	p, err := s.ports.GetForUpdate(ctx, id)
 	if err != nil {
 		return store.WrapNotFound(err, func() *nacre.Error { return portNotFound(id) })
@@ -598,8 +429,10 @@ func (s *Service) dropPort(ctx context.Context, id string) error {
 	if _, err := s.allocations.DeleteWhere(ctx, store.Eq("port_id", id)); err != nil {
 		return err
 	}
-	if err := s.setTags(ctx, id, nil); err != nil {
-		return err
+	if len(p.Tags) > 0 {
+		if err := s.setTags(ctx, id, nil); err != nil {
+			return err
+		}
 	}
 	if err := s.ports.Delete(ctx, id); err != nil {
 		return err

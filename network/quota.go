@@ -11,16 +11,19 @@ import (
 
 // Quota are a project's limits.
 func (s *Service) Quota(ctx context.Context, project string) (map[string]int64, error) {
-	c, err := s.caller(ctx)
-	if err != nil {
+	if err := s.mayQuota(ctx, project); err != nil {
 		return nil, err
 	}
-	if c.ProjectID != project {
-		if err := s.enforce(ctx, "get_quota", policy.Map{"project_id": project, "tenant_id": project}); err != nil {
-			return nil, err
-		}
-	}
 	return s.quota.Limits(ctx, project)
+}
+
+// mayQuota lets a project look at its own limits, and others as policy says.
+func (s *Service) mayQuota(ctx context.Context, project string) error {
+	c, err := s.caller(ctx)
+	if err != nil || c.ProjectID == project {
+		return err
+	}
+	return s.enforce(ctx, "get_quota", policy.Map{"project_id": project, "tenant_id": project})
 }
 
 // DefaultQuota is what a project without limits of its own has.
@@ -67,15 +70,19 @@ func (s *Service) ClearQuota(ctx context.Context, project string) error {
 	return err
 }
 
-// QuotaUse is a project's use, counted. Seven statements.
+// QuotaUse is a project's use, counted. Eight statements.
 func (s *Service) QuotaUse(ctx context.Context, project string) (map[string]int64, error) {
+	if err := s.mayQuota(ctx, project); err != nil {
+		return nil, err
+	}
 	own := store.Eq("project_id", project)
 	notOurs := store.Not(store.In("device_owner", []string{OwnerDHCP, OwnerRouter, OwnerGateway, OwnerFloatingIP}))
-	out := map[string]int64{"subnetpool": 0, "rbac_policy": 0}
+	out := map[string]int64{"rbac_policy": 0}
 	for r, count := range map[string]func() (int64, error){
 		"network":             func() (int64, error) { return s.networks.Count(ctx, own) },
 		"subnet":              func() (int64, error) { return s.subnets.Count(ctx, own) },
 		"port":                func() (int64, error) { return s.ports.Count(ctx, own, notOurs) },
+		"subnetpool":          func() (int64, error) { return s.pools.Count(ctx, own) },
 		"router":              func() (int64, error) { return s.routers.Count(ctx, own) },
 		"floatingip":          func() (int64, error) { return s.floatingips.Count(ctx, own) },
 		"security_group":      func() (int64, error) { return s.groups.Count(ctx, own) },

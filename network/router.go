@@ -22,25 +22,6 @@ func (s *Service) Routers(ctx context.Context, q nacre.Query) ([]Router, error) 
 	return list(ctx, s, s.routers, q, w, routerColumns, nil)
 }
 
-// GatewayPorts are routers' gateway ports, by router.
-func (s *Service) GatewayPorts(ctx context.Context, rs ...Router) (map[string]Port, error) {
-	var ids []string
-	for _, r := range rs {
-		if r.GatewayPortID != "" {
-			ids = append(ids, r.GatewayPortID)
-		}
-	}
-	out := map[string]Port{}
-	if len(ids) == 0 {
-		return out, nil
-	}
-	ps, err := s.ports.Where(ctx, store.In("id", ids))
-	for _, p := range ps {
-		out[p.DeviceID] = p
-	}
-	return out, err
-}
-
 // Router is one router of the caller's.
 func (s *Service) Router(ctx context.Context, id string) (Router, error) {
 	w, _, err := s.own(ctx)
@@ -49,15 +30,6 @@ func (s *Service) Router(ctx context.Context, id string) (Router, error) {
 	}
 	r, err := s.routers.One(ctx, store.Eq("id", id), w)
 	return r, store.WrapNotFound(err, func() *nacre.Error { return routerNotFound(id) })
-}
-
-// GatewayChange is what external_gateway_info asks for.
-type GatewayChange struct {
-	// Clear takes the gateway away.
-	Clear     bool
-	NetworkID string
-	SNAT      *bool
-	FixedIPs  []FixedIP
 }
 
 // RouterChange is what may change about a router; nil leaves it.
@@ -98,9 +70,6 @@ func (s *Service) CreateRouter(ctx context.Context, r Router, gw *GatewayChange)
 		if err := s.routers.Insert(ctx, x); err != nil {
 			return err
 		}
-		if err := s.setTags(ctx, x.ID, x.Tags); err != nil {
-			return err
-		}
 		if gw != nil && !gw.Clear {
 			if err := s.setGateway(ctx, &x, gw); err != nil {
 				return err
@@ -110,77 +79,6 @@ func (s *Service) CreateRouter(ctx context.Context, r Router, gw *GatewayChange)
 		return s.emit(ctx, "router.create.end", &x.Std)
 	})
 	return r, err
-}
-
-func (s *Service) mayGateway(ctx context.Context, rule string, r *Router, gw *GatewayChange) error {
-	if gw == nil {
-		return nil
-	}
-	if gw.SNAT != nil {
-		if err := s.enforce(ctx, rule+":external_gateway_info:enable_snat", ownTarget(&r.Std)); err != nil {
-			return err
-		}
-	}
-	if len(gw.FixedIPs) > 0 {
-		if err := s.enforce(ctx, rule+":external_gateway_info:external_fixed_ips", ownTarget(&r.Std)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// setGateway gives a router a gateway, or takes it away; in the caller's
-// transaction. r is brought up to date.
-func (s *Service) setGateway(ctx context.Context, r *Router, gw *GatewayChange) error {
-	left := ""
-	if gw.Clear || gw.NetworkID != r.GatewayNetworkID || len(gw.FixedIPs) > 0 {
-		if r.GatewayPortID != "" {
-			used, err := s.floatingips.Exists(ctx, store.Eq("router_id", r.ID))
-			if err != nil {
-				return err
-			}
-			if used && (gw.Clear || gw.NetworkID != r.GatewayNetworkID) {
-				return nacre.Errorf(nacre.Conflict, "RouterExternalGatewayInUseByFloatingIp", "Gateway cannot be updated for router %s, since a gateway to external network %s is required by one or more floating IPs.", r.ID, r.GatewayNetworkID)
-			}
-			if err := s.dropPort(ctx, r.GatewayPortID); err != nil {
-				return err
-			}
-			left = r.GatewayNetworkID
-			r.GatewayPortID, r.GatewayNetworkID = "", ""
-		}
-		if !gw.Clear {
-			n, err := s.Network(ctx, gw.NetworkID)
-			if err != nil {
-				return err
-			}
-			if !n.External {
-				return nacre.Errorf(nacre.Invalid, "BadRequest", "Bad router request: Network %s is not an external network.", n.ID)
-			}
-			p, err := s.insertPort(ctx, NewPort{Port: Port{NetworkID: n.ID, AdminUp: true, DeviceOwner: OwnerGateway, DeviceID: r.ID}, FixedIPs: gw.FixedIPs}, &n)
-			if err != nil {
-				return err
-			}
-			if len(p.FixedIPs) == 0 {
-				return nacre.Errorf(nacre.Invalid, "BadRequest", "Bad router request: No IPs available for external network %s.", n.ID)
-			}
-			r.GatewayPortID, r.GatewayNetworkID = p.ID, n.ID
-		}
-	}
-	if gw.SNAT != nil {
-		r.SNAT = *gw.SNAT
-	} else if gw.Clear {
-		r.SNAT = true
-	}
-	if left == r.GatewayNetworkID {
-		left = ""
-	}
-	if _, err := s.routers.Update(ctx, r.ID, func(x *Router) error {
-		x.GatewayNetworkID, x.GatewayPortID, x.SNAT = r.GatewayNetworkID, r.GatewayPortID, r.SNAT
-		return nil
-	}); err != nil {
-		return err
-	}
-	return s.settleRouter(ctx, r.ID, left)
 }
 
 // UpdateRouter changes a router.
@@ -197,7 +95,13 @@ func (s *Service) UpdateRouter(ctx context.Context, id string, c RouterChange) (
 	}
 	var out Router
 	err = s.tx(ctx, func(ctx context.Context) error {
+		if err := store.Lock(ctx, s.c.Engine, "router/"+id); err != nil {
+			return err
+		}
 		r, err := s.routers.Update(ctx, id, func(r *Router) error {
+			if err := s.expected(ctx, &r.Std); err != nil {
+				return err
+			}
 			if c.Name != nil {
 				r.Name = *c.Name
 			}
@@ -231,8 +135,10 @@ func (s *Service) UpdateRouter(ctx context.Context, id string, c RouterChange) (
 				return err
 			}
 		}
-		if err := s.settleRouter(ctx, id, ""); err != nil {
-			return err
+		if c.Routes != nil || c.AdminUp != nil {
+			if err := s.settleRouter(ctx, id, ""); err != nil {
+				return err
+			}
 		}
 		if out, err = s.routers.Get(ctx, id); err != nil {
 			return err
@@ -283,6 +189,9 @@ func (s *Service) DeleteRouter(ctx context.Context, id string) error {
 		return err
 	}
 	return s.tx(ctx, func(ctx context.Context) error {
+		if err := store.Lock(ctx, s.c.Engine, "router/"+id); err != nil {
+			return err
+		}
 		r, err := s.routers.GetForUpdate(ctx, id)
 		if err != nil {
 			return store.WrapNotFound(err, func() *nacre.Error { return routerNotFound(id) })
@@ -461,6 +370,9 @@ func (s *Service) RemoveInterface(ctx context.Context, id, subnet, port string) 
 	}
 	var out Interface
 	err = s.tx(ctx, func(ctx context.Context) error {
+		if err := store.Lock(ctx, s.c.Engine, "router/"+id); err != nil {
+			return err
+		}
 		legs, err := s.ports.Where(ctx, store.Eq("device_id", id), store.Eq("device_owner", OwnerRouter))
 		if err != nil {
 			return err
@@ -487,7 +399,7 @@ func (s *Service) RemoveInterface(ctx context.Context, id, subnet, port string) 
 				return err
 			}
 		}
-		if err := s.dropPort(ctx, leg.ID); err != nil {
+		if err := s.dropPort(ctx, leg.ID, leg.NetworkID); err != nil {
 			return err
 		}
 		return s.settleRouter(ctx, id, leg.NetworkID)

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -29,7 +30,7 @@ func (s *Service) SecurityGroups(ctx context.Context, q nacre.Query) ([]Security
 	if err != nil {
 		return nil, nil, err
 	}
-	if c.ProjectID != "" {
+	if c.ProjectID != "" && q.Marker == "" {
 		// The default group is there as soon as somebody looks.
 		if has, err := s.groups.Exists(ctx, store.Eq("default_of", c.ProjectID)); err != nil {
 			return nil, nil, err
@@ -142,9 +143,6 @@ func (s *Service) CreateSecurityGroup(ctx context.Context, g SecurityGroup) (Sec
 		if err := s.groups.Insert(ctx, g); err != nil {
 			return err
 		}
-		if err := s.setTags(ctx, g.ID, g.Tags); err != nil {
-			return err
-		}
 		for _, version := range []string{"IPv4", "IPv6"} {
 			r := SecurityGroupRule{GroupID: g.ID, Direction: "egress", EtherType: version}
 			s.fresh(ctx, &r.Std)
@@ -171,6 +169,9 @@ func (s *Service) UpdateSecurityGroup(ctx context.Context, id string, fn func(*S
 	err = s.tx(ctx, func(ctx context.Context) error {
 		g, err := s.groups.Update(ctx, id, func(g *SecurityGroup) error {
 			name, stateful := g.Name, g.Stateful
+			if err := s.expected(ctx, &g.Std); err != nil {
+				return err
+			}
 			if err := fn(g); err != nil {
 				return err
 			}
@@ -193,7 +194,12 @@ func (s *Service) UpdateSecurityGroup(ctx context.Context, id string, fn func(*S
 			return store.WrapNotFound(err, func() *nacre.Error { return groupNotFound(id) })
 		}
 		out = g
-		return s.changed(ctx, dataplane.KindSecurityGroup, id)
+		if g.Stateful != old.Stateful {
+			if err := s.changed(ctx, dataplane.KindSecurityGroup, id); err != nil {
+				return err
+			}
+		}
+		return s.emit(ctx, "security_group.update.end", &g.Std)
 	})
 	return out, err
 }
@@ -211,6 +217,10 @@ func (s *Service) DeleteSecurityGroup(ctx context.Context, id string) error {
 		return nacre.Errorf(nacre.Conflict, "SecurityGroupCannotRemoveDefault", "Insufficient rights for removing default security group.")
 	}
 	return s.tx(ctx, func(ctx context.Context) error {
+		// A port that joins meanwhile waits here, and then finds it gone.
+		if there, err := s.raise(ctx, dataplane.KindSecurityGroup, id, 1); err != nil || !there {
+			return cmp.Or(err, error(groupNotFound(id)))
+		}
 		used, err := s.members.Exists(ctx, store.Eq("group_id", id))
 		if err != nil {
 			return err
@@ -231,13 +241,13 @@ func (s *Service) DeleteSecurityGroup(ctx context.Context, id string) error {
 				return err
 			}
 		}
+		if err := s.remove(ctx, dataplane.KindSecurityGroup, id, ""); err != nil {
+			return err
+		}
 		if err := store.WrapNotFound(s.groups.Delete(ctx, id), func() *nacre.Error { return groupNotFound(id) }); err != nil {
 			return err
 		}
 		if err := s.setTags(ctx, id, nil); err != nil {
-			return err
-		}
-		if err := s.remove(ctx, dataplane.KindSecurityGroup, id, ""); err != nil {
 			return err
 		}
 		return s.emit(ctx, "security_group.delete.end", &g.Std)
@@ -245,7 +255,7 @@ func (s *Service) DeleteSecurityGroup(ctx context.Context, id string) error {
 }
 
 var ruleColumns = columns(map[string]string{"security_group_id": "security_group_id", "direction": "direction", "ethertype": "ethertype", "protocol": "protocol",
-	"port_range_min": "port_range_min", "port_range_max": "port_range_max", "remote_ip_prefix": "remote_ip_prefix", "remote_group_id": "remote_group_id"})
+	"port_range_min": "port_range_min", "port_range_max": "port_range_max", "remote_ip_prefix": "remote_ip_prefix", "remote_group_id": "remote_group_id", "remote_address_group_id": "remote_address_group_id"})
 
 // SecurityGroupRules lists the caller's rules.
 func (s *Service) SecurityGroupRules(ctx context.Context, q nacre.Query) ([]SecurityGroupRule, error) {
@@ -280,7 +290,7 @@ func sameRule(r *SecurityGroupRule) string {
 		}
 		return strconv.Itoa(*p)
 	}
-	return fmt.Sprintf("%s|%s|%s|%s|%s|%s|%s|%s", r.GroupID, r.Direction, r.EtherType, r.Protocol, num(r.PortMin), num(r.PortMax), r.RemotePrefix, r.RemoteGroupID)
+	return fmt.Sprintf("%s|%s|%s|%s|%s|%s|%s|%s|%s", r.GroupID, r.Direction, r.EtherType, r.Protocol, num(r.PortMin), num(r.PortMax), r.RemotePrefix, r.RemoteGroupID, r.RemoteAddressGroupID)
 }
 
 // checkRule validates and normalises a rule as neutron does.
@@ -306,8 +316,14 @@ func checkRule(r *SecurityGroupRule) error {
 	if n, err := strconv.Atoi(r.Protocol); r.Protocol != "" && (err != nil || n < 0 || n > 255) && !slices.Contains(protocols, r.Protocol) {
 		return bad("SecurityGroupRuleInvalidProtocol", "Security group rule protocol %s not supported. Only protocol values %v and integer representations [0 to 255] are supported.", r.Protocol, protocols)
 	}
-	if r.RemotePrefix != "" && r.RemoteGroupID != "" {
-		return bad("SecurityGroupMultipleRemoteEntites", "Only one of remote_ip_prefix or remote_group_id may be provided.")
+	remotes := 0
+	for _, remote := range []string{r.RemotePrefix, r.RemoteGroupID, r.RemoteAddressGroupID} {
+		if remote != "" {
+			remotes++
+		}
+	}
+	if remotes > 1 {
+		return bad("SecurityGroupMultipleRemoteEntites", "Only one of remote_ip_prefix, remote_group_id or remote_address_group_id may be provided.")
 	}
 	if r.RemotePrefix != "" {
 		p, err := netip.ParsePrefix(r.RemotePrefix)
@@ -379,6 +395,11 @@ func (s *Service) CreateSecurityGroupRule(ctx context.Context, r SecurityGroupRu
 		}); err != nil {
 			return err
 		}
+		if r.RemoteAddressGroupID != "" {
+			if err := s.holdAddressGroup(ctx, r.RemoteAddressGroupID); err != nil {
+				return err
+			}
+		}
 		r.Same = sameRule(&r)
 		if old, err := s.rules.One(ctx, store.Eq("same", r.Same)); !isGone(err) {
 			if err != nil {
@@ -396,6 +417,9 @@ func (s *Service) CreateSecurityGroupRule(ctx context.Context, r SecurityGroupRu
 			return err
 		}
 		if r.RemoteGroupID != "" && r.RemoteGroupID != g.ID {
+			if there, err := s.raise(ctx, dataplane.KindSecurityGroup, r.RemoteGroupID, 1); err != nil || !there {
+				return cmp.Or(err, error(groupNotFound(r.RemoteGroupID)))
+			}
 			if err := s.placeRemote(ctx, g.ID, r.RemoteGroupID); err != nil {
 				return err
 			}
@@ -405,18 +429,15 @@ func (s *Service) CreateSecurityGroupRule(ctx context.Context, r SecurityGroupRu
 	return r, err
 }
 
-// placeRemote puts a group on every host that has the one whose rule names it.
+// placeRemote puts a group on every host that has members of the one whose rule
+// names it.
 func (s *Service) placeRemote(ctx context.Context, group, remote string) error {
-	ps, err := s.places.Where(ctx, store.Eq("object_id", group), store.Eq("kind", string(dataplane.KindSecurityGroup)), store.Eq("gone", false))
-	if err != nil || len(ps) == 0 {
+	ms, err := s.members.Aggregate(ctx, store.Aggregate{Where: store.And(store.Eq("group_id", group), store.Not(store.Eq("host", ""))), By: []string{"host"}})
+	if err != nil || len(ms) == 0 {
 		return err
 	}
-	g, err := s.groups.Get(ctx, remote)
-	if err != nil {
-		return err
-	}
-	for _, p := range ps {
-		if err := s.put(ctx, p.Host, dataplane.KindSecurityGroup, remote, g.Generation); err != nil {
+	for _, m := range ms {
+		if err := s.place(ctx, m.Key[0].(string), dataplane.KindSecurityGroup, remote); err != nil {
 			return err
 		}
 	}
@@ -447,7 +468,7 @@ func (s *Service) DeleteSecurityGroupRule(ctx context.Context, id string) error 
 				return err
 			}
 			for _, p := range hosts {
-				if err := s.sweep(ctx, p.Host, "", []string{r.RemoteGroupID}); err != nil {
+				if err := s.sweepGroup(ctx, p.Host, r.RemoteGroupID); err != nil {
 					return err
 				}
 			}

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,7 +38,9 @@ type Config struct {
 	DNSDomain string
 	// HostTimeout is how long a silent host counts as alive; 0 means 75 s.
 	HostTimeout time.Duration
-	Log         *slog.Logger
+	// Alone says that no other process serves this area's database.
+	Alone bool
+	Log   *slog.Logger
 }
 
 // Hooks are hints to who uses ports: compute. Set them before Run.
@@ -53,21 +57,26 @@ type Service struct {
 	log   *slog.Logger
 	hooks Hooks
 
-	networks    *store.Table[Network]
-	subnets     *store.Table[Subnet]
-	ports       *store.Table[Port]
-	allocations *store.Table[Allocation]
-	members     *store.Table[Membership]
-	routers     *store.Table[Router]
-	floatingips *store.Table[FloatingIP]
-	groups      *store.Table[SecurityGroup]
-	rules       *store.Table[SecurityGroupRule]
-	hosts       *store.Table[Host]
-	places      *store.Table[Place]
-	tags        *store.Table[TagRow]
-	quota       *quota.Kit
-	work        *reconcile.Reconciler
-	events      *outbox.Outbox
+	networks      *store.Table[Network]
+	subnets       *store.Table[Subnet]
+	pools         *store.Table[SubnetPool]
+	ports         *store.Table[Port]
+	allocations   *store.Table[Allocation]
+	members       *store.Table[Membership]
+	routers       *store.Table[Router]
+	floatingips   *store.Table[FloatingIP]
+	groups        *store.Table[SecurityGroup]
+	rules         *store.Table[SecurityGroupRule]
+	addressGroups *store.Table[AddressGroup]
+	hosts         *store.Table[Host]
+	places        *store.Table[Place]
+	tags          *store.Table[TagRow]
+	quota         *quota.Kit
+	work          *reconcile.Reconciler
+	events        *outbox.Outbox
+
+	// hostNames are hosts that are known to be there.
+	hostNames sync.Map
 
 	mu        sync.Mutex
 	runCtx    context.Context
@@ -117,13 +126,14 @@ func New(c Config) (*Service, error) {
 	e := c.Engine
 	s := &Service{
 		c: c, log: c.Log.With("area", "network"), listening: map[string]bool{},
-		networks: store.NewTable[Network](e, "network"), subnets: store.NewTable[Subnet](e, "subnet"), ports: store.NewTable[Port](e, "port"),
+		networks: store.NewTable[Network](e, "network"), subnets: store.NewTable[Subnet](e, "subnet"), pools: store.NewTable[SubnetPool](e, "subnetpool"), ports: store.NewTable[Port](e, "port"),
 		allocations: store.NewTable[Allocation](e, "ip_allocation"), members: store.NewTable[Membership](e, "port_security_group"),
 		routers: store.NewTable[Router](e, "router"), floatingips: store.NewTable[FloatingIP](e, "floatingip"),
 		groups: store.NewTable[SecurityGroup](e, "security_group"), rules: store.NewTable[SecurityGroupRule](e, "security_group_rule"),
-		hosts: store.NewTable[Host](e, "host"), places: store.NewTable[Place](e, "place"), tags: store.NewTable[TagRow](e, "tag"),
+		addressGroups: store.NewTable[AddressGroup](e, "address_group"),
+		hosts:         store.NewTable[Host](e, "host"), places: store.NewTable[Place](e, "place"), tags: store.NewTable[TagRow](e, "tag"),
 		quota:  quota.New(e, defaultQuota),
-		work:   reconcile.New(reconcile.Config{Engine: e, Area: "network", Workers: 8, Log: c.Log}),
+		work:   reconcile.New(reconcile.Config{Engine: e, Area: "network", Alone: c.Alone, Workers: 8, Log: c.Log}),
 		events: outbox.New("network", e, c.Log),
 	}
 	s.work.Handle(kindHost, reconcile.Handler{Steps: map[string]reconcile.Step{"sync": s.stepSync}, Expire: func(context.Context, *reconcile.Job, error) error { return nil }})
@@ -184,7 +194,14 @@ func (s *Service) caller(ctx context.Context) (*nacre.Caller, error) {
 }
 
 func (s *Service) enforce(ctx context.Context, rule string, t policy.Map) error {
-	return s.c.Policy.Enforce(ctx, rule, t)
+	err := s.c.Policy.Enforce(ctx, rule, t)
+	var e *nacre.Error
+	if errors.As(err, &e) && e.Kind == nacre.Forbidden {
+		named := *e
+		named.Code = "PolicyNotAuthorized"
+		return &named
+	}
+	return err
 }
 
 // Allowed reports whether the caller may do what a rule guards, for views that
@@ -211,9 +228,7 @@ func (s *Service) fresh(ctx context.Context, o *Std) {
 	if c := nacre.CallerFrom(ctx); o.ProjectID == "" && c != nil {
 		o.ProjectID = c.ProjectID
 	}
-	if o.Tags == nil {
-		o.Tags = []string{}
-	}
+	o.Tags = []string{} // UpdateTags sets them
 }
 
 // touched notes a change that the user can see.
@@ -222,9 +237,29 @@ func touched(o *Std) {
 	o.Updated = time.Now().UTC().Truncate(time.Second)
 }
 
-// tx runs fn in a transaction of the area.
+// pokes are the hosts that a transaction has something for.
+type pokes struct{ hosts map[string]bool }
+
+type pokesKey struct{}
+
+// tx runs fn in a transaction of the area. At its end each host that got
+// something to do has its work made due, once.
 func (s *Service) tx(ctx context.Context, fn func(ctx context.Context) error) error {
-	return store.InTx(ctx, s.c.Engine, fn)
+	if store.Inside(ctx, s.c.Engine) {
+		return store.InTx(ctx, s.c.Engine, fn)
+	}
+	return store.InTx(ctx, s.c.Engine, func(ctx context.Context) error {
+		p := &pokes{hosts: map[string]bool{}}
+		if err := fn(context.WithValue(ctx, pokesKey{}, p)); err != nil {
+			return err
+		}
+		return s.work.PokeAll(ctx, kindHost, slices.Sorted(maps.Keys(p.hosts)), reconcile.Begin{Step: "sync"})
+	})
+}
+
+// poke has a host looked at when the transaction of [Service.tx] ends.
+func (s *Service) poke(ctx context.Context, host string) {
+	ctx.Value(pokesKey{}).(*pokes).hosts[host] = true
 }
 
 // reserve counts use under the project's lock before n more are made.
@@ -241,4 +276,25 @@ func (s *Service) reserve(ctx context.Context, resource, project string, n int, 
 		err = nacre.Errorf(nacre.QuotaExceeded, "OverQuota", "Quota exceeded for resources: ['%s'].", resource)
 	}
 	return err
+}
+
+type revisionKey struct{}
+
+// IfRevision makes a change of an object hold only while its revision is n
+// (standard-attr-revisions' If-Match); else the change is a nacre.Precondition.
+func IfRevision(ctx context.Context, n int) context.Context {
+	return context.WithValue(ctx, revisionKey{}, n)
+}
+
+// withoutRevision is for what else changes along with the object.
+func withoutRevision(ctx context.Context) context.Context {
+	return context.WithValue(ctx, revisionKey{}, nil)
+}
+
+// expected enforces [IfRevision] on the object that is to change.
+func (s *Service) expected(ctx context.Context, o *Std) error {
+	if n, ok := ctx.Value(revisionKey{}).(int); ok && n != o.Revision {
+		return nacre.Errorf(nacre.Precondition, "RevisionNumberConstraintFailed", "Constrained to %d, but current revision is %d", n, o.Revision)
+	}
+	return nil
 }

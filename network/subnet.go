@@ -24,7 +24,7 @@ func (s *Service) seenSubnets(ctx context.Context) (store.Where, error) {
 }
 
 var subnetColumns = columns(map[string]string{"network_id": "network_id", "cidr": "cidr", "ip_version": "ip_version", "gateway_ip": "gateway_ip", "enable_dhcp": "enable_dhcp",
-	"ipv6_ra_mode": "ipv6_ra_mode", "ipv6_address_mode": "ipv6_address_mode"})
+	"ipv6_ra_mode": "ipv6_ra_mode", "ipv6_address_mode": "ipv6_address_mode", "subnetpool_id": "subnetpool_id"})
 
 // Subnets lists the subnets that the caller may see.
 func (s *Service) Subnets(ctx context.Context, q nacre.Query) ([]Subnet, error) {
@@ -41,8 +41,6 @@ func (s *Service) Subnets(ctx context.Context, q nacre.Query) ([]Subnet, error) 
 			in, err := columnIn(s.networks.Def(), "router:external", "external", v)
 			return store.InSelect("network_id", s.networks, "id", in), err
 		},
-		// No subnet comes from a pool.
-		"subnetpool_id": func([]string) (store.Where, error) { return store.Or(), nil },
 	})
 }
 
@@ -61,6 +59,10 @@ func (s *Service) Subnet(ctx context.Context, id string) (Subnet, error) {
 type NewSubnet struct {
 	Subnet
 	NoGateway bool
+	// PrefixLen is the length to cut out of the pool; 0 means the pool's default.
+	PrefixLen int
+	// DefaultPool asks for the default pool of the IP version.
+	DefaultPool bool
 	// NoDHCP tells a false enable_dhcp from the default true.
 	NoDHCP bool
 }
@@ -85,20 +87,34 @@ func (s *Service) CreateSubnet(ctx context.Context, in NewSubnet) (Subnet, error
 	if err := s.enforce(ctx, "create_subnet", policy.Map{"project_id": sn.ProjectID, "tenant_id": sn.ProjectID, "network:project_id": n.ProjectID, "network:tenant_id": n.ProjectID, "ext_parent_project_id": n.ProjectID}); err != nil {
 		return sn, err
 	}
-	if err := s.completeSubnet(&in, &sn); err != nil {
-		return sn, err
+	if in.DefaultPool && sn.SubnetPoolID == "" {
+		if sn.SubnetPoolID, err = s.defaultPool(ctx, cmp.Or(sn.IPVersion, 4)); err != nil {
+			return sn, err
+		}
 	}
+	if sn.SubnetPoolID == "" {
+		if err := s.completeSubnet(&in, &sn); err != nil {
+			return sn, err
+		}
+	}
+	asked := sn
 	err = s.tx(ctx, func(ctx context.Context) error {
-		if err := store.Lock(ctx, s.c.Engine, "network/"+n.ID); err != nil {
-			return err
-		}
-		if _, err := s.networks.GetForUpdate(ctx, n.ID); err != nil {
-			return store.WrapNotFound(err, func() *nacre.Error { return networkNotFound(n.ID) })
-		}
+		sn = asked
 		if err := s.reserve(ctx, "subnet", sn.ProjectID, 1, func(ctx context.Context) (int64, error) {
 			return s.subnets.Count(ctx, store.Eq("project_id", sn.ProjectID))
 		}); err != nil {
 			return err
+		}
+		if err := s.holdNetwork(ctx, n.ID); err != nil {
+			return err
+		}
+		if sn.SubnetPoolID != "" {
+			if err := s.cut(ctx, &sn, in.PrefixLen); err != nil {
+				return err
+			}
+			if err := s.completeSubnet(&in, &sn); err != nil {
+				return err
+			}
 		}
 		if err := s.overlap(ctx, &sn); err != nil {
 			return err
@@ -107,17 +123,16 @@ func (s *Service) CreateSubnet(ctx context.Context, in NewSubnet) (Subnet, error
 		if err := s.subnets.Insert(ctx, sn); err != nil {
 			return err
 		}
-		if err := s.setTags(ctx, sn.ID, sn.Tags); err != nil {
-			return err
-		}
 		if err := s.settleDHCP(ctx, &n); err != nil {
 			return err
 		}
 		if err := s.changed(ctx, dataplane.KindNetwork, n.ID); err != nil {
 			return err
 		}
-		if err := s.routersOf(ctx, n.ID); err != nil {
-			return err
+		if n.External {
+			if err := s.routersOf(ctx, n.ID); err != nil {
+				return err
+			}
 		}
 		return s.emit(ctx, "subnet.create.end", &sn.Std)
 	})
@@ -195,6 +210,8 @@ func (s *Service) checkSubnet(sn *Subnet, makePools bool) error {
 		return badInput("ipv6_ra_mode and ipv6_address_mode are not valid when ip_version is 4")
 	case !slices.Contains(modes, sn.RAMode) || !slices.Contains(modes, sn.AddressMode):
 		return badInput("ipv6 mode must be slaac, dhcpv6-stateful or dhcpv6-stateless")
+	case selfAddressed(sn) && p.Bits() != 64:
+		return badInput("Invalid CIDR %s for IPv6 address mode. OpenStack uses the EUI-64 address format, which requires the prefix to be /64", sn.CIDR)
 	case sn.RAMode != "" && sn.AddressMode != "" && sn.RAMode != sn.AddressMode:
 		return badInput("ipv6_ra_mode set to '%s' with ipv6_address_mode set to '%s' is not valid. If both attributes are set, they must be the same value", sn.RAMode, sn.AddressMode)
 	}
@@ -229,6 +246,9 @@ func (s *Service) overlap(ctx context.Context, sn *Subnet) error {
 		return err
 	}
 	for i := range others {
+		if others[i].ID != sn.ID && others[i].IPVersion == sn.IPVersion && others[i].SubnetPoolID != sn.SubnetPoolID {
+			return nacre.Errorf(nacre.Invalid, "NetworkSubnetPoolAffinityError", "Subnets hosted on the same network must be allocated from the same subnet pool.")
+		}
 		if others[i].ID != sn.ID && others[i].Prefix().Overlaps(sn.Prefix()) {
 			return badInput("Requested subnet with cidr: %s for network: %s overlaps with another subnet", sn.CIDR, sn.NetworkID)
 		}
@@ -248,7 +268,12 @@ func (s *Service) settleDHCP(ctx context.Context, n *Network) error {
 	switch {
 	case err != nil && !isGone(err):
 		return err
-	case isGone(err) && (len(subs) == 0 || n.External):
+	case n.External:
+		// The dataplane serves no DHCP there.
+		subs = nil
+	}
+	switch {
+	case isGone(err) && len(subs) == 0:
 		return nil
 	case len(subs) == 0:
 		if _, err := s.allocations.DeleteWhere(ctx, store.Eq("port_id", p.ID)); err != nil {
@@ -299,7 +324,7 @@ func (s *Service) dhcpAddresses(ctx context.Context, p *Port, subs []Subnet) err
 	return nil
 }
 
-// routersOf has the routers on a network told again, after its subnets changed.
+// routersOf has the routers with a gateway on a network told of its next hops.
 func (s *Service) routersOf(ctx context.Context, network string) error {
 	legs, err := s.ports.Where(ctx, store.Eq("network_id", network), store.In("device_owner", []string{OwnerRouter, OwnerGateway}))
 	if err != nil {
@@ -332,6 +357,9 @@ func (s *Service) UpdateSubnet(ctx context.Context, id string, fn func(*Subnet) 
 			return err
 		}
 		sn, err := s.subnets.Update(ctx, id, func(sn *Subnet) error {
+			if err := s.expected(ctx, &sn.Std); err != nil {
+				return err
+			}
 			if err := fn(sn); err != nil {
 				return err
 			}
@@ -357,15 +385,24 @@ func (s *Service) UpdateSubnet(ctx context.Context, id string, fn func(*Subnet) 
 		if err := s.settleDHCP(ctx, &n); err != nil {
 			return err
 		}
-		if err := s.changed(ctx, dataplane.KindNetwork, n.ID); err != nil {
-			return err
+		if hostsSeeSubnet(&old, &sn) {
+			if err := s.changed(ctx, dataplane.KindNetwork, n.ID); err != nil {
+				return err
+			}
 		}
-		if err := s.routersOf(ctx, n.ID); err != nil {
-			return err
+		if n.External && sn.Gateway != old.Gateway {
+			if err := s.routersOf(ctx, n.ID); err != nil {
+				return err
+			}
 		}
 		return s.emit(ctx, "subnet.update.end", &sn.Std)
 	})
 	return out, err
+}
+
+// hostsSeeSubnet reports whether a change is one that hosts must hear of.
+func hostsSeeSubnet(a, b *Subnet) bool {
+	return a.Gateway != b.Gateway || a.DHCP != b.DHCP || a.RAMode != b.RAMode || a.AddressMode != b.AddressMode || !slices.Equal(a.DNS, b.DNS) || !slices.Equal(a.Routes, b.Routes)
 }
 
 // DeleteSubnet removes a subnet that no port but DHCP's has an address in.
@@ -382,7 +419,7 @@ func (s *Service) DeleteSubnet(ctx context.Context, id string) error {
 		return err
 	}
 	return s.tx(ctx, func(ctx context.Context) error {
-		if err := store.Lock(ctx, s.c.Engine, "network/"+n.ID, "subnet/"+id); err != nil {
+		if err := store.Lock(ctx, s.c.Engine, "network/"+n.ID); err != nil {
 			return err
 		}
 		used, err := s.allocations.Exists(ctx, store.Eq("subnet_id", id), store.Not(store.InSelect("port_id", s.ports, "id", store.And(store.Eq("network_id", n.ID), store.Eq("device_owner", OwnerDHCP)))))

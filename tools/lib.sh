@@ -48,5 +48,5 @@ apt_lists() { # package lists, where there are none
 build_real() { # the cloud with libvirt, opened at run time: no headers needed
   go_env
   say "building"
-  (cd "$here" && CGO_ENABLED=1 go build -tags "libvirt libvirt_dlopen" -o bin/ ./servers/allinone ./servers/hostclean)
+  (cd "$here" && CGO_ENABLED=1 go build -tags "libvirt libvirt_dlopen" -o bin/ ./servers/allinone ./servers/hostclean ./servers/nacre)
 }

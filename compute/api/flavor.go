@@ -89,7 +89,7 @@ func (a *api) createFlavor(r *rest.Request, b *flavorCreate) (any, error) {
 }
 
 func (a *api) listFlavors(r *rest.Request, detail bool) (any, error) {
-	q, err := r.Query(rest.QueryRules{MaxLimit: 1000})
+	q, err := r.Query(strictQuery(r, 1000, "2.75", "is_public", "minRam", "minDisk"))
 	if err != nil {
 		return nil, err
 	}

@@ -25,11 +25,13 @@ func (f flexID) MarshalJSON() ([]byte, error) {
 	return json.Marshal(f.number)
 }
 
-func hostRef(r *rest.Request, h compute.Host) flexID {
+func hostRef(r *rest.Request, h compute.Host) flexID { return ref(r, h.ID, h.Number) }
+
+func ref(r *rest.Request, id string, number int64) flexID {
 	if r.Version >= rest.V("2.53") {
-		return flexID{uuid: h.ID}
+		return flexID{uuid: id}
 	}
-	return flexID{number: h.Number}
+	return flexID{number: number}
 }
 
 type hypervisorView struct {
@@ -109,38 +111,83 @@ func (a *api) listHypervisors(r *rest.Request, detail bool) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	pattern := r.URL.Query().Get("hypervisor_hostname_pattern")
-	withServers, _ := strconv.ParseBool(r.URL.Query().Get("with_servers"))
-	out := []hypervisorView{}
-	for _, h := range hosts {
-		if r.Version >= rest.V("2.53") && pattern != "" && !strings.Contains(h.Name, pattern) {
-			continue
-		}
-		v := a.hypervisor(r, h, uses, detail)
-		if r.Version >= rest.V("2.53") && withServers {
-			if err := a.addServers(r, &v); err != nil {
-				return nil, err
-			}
-		}
-		out = append(out, v)
+	q, err := r.Query(strictQuery(r, 0, "2.53", "hypervisor_hostname_pattern", "with_servers"))
+	if err != nil {
+		return nil, err
 	}
-	if pattern != "" && r.Version >= rest.V("2.53") && len(out) == 0 {
+	pattern, with := "", false
+	if r.Version >= rest.V("2.53") {
+		pattern, _ = q.Get("hypervisor_hostname_pattern")
+		w, _ := q.Get("with_servers")
+		with, _ = strconv.ParseBool(w)
+	}
+	if pattern != "" && (q.Limit > 0 || q.Marker != "") {
+		return nil, bad("Paging over hypervisors with the hypervisor_hostname_pattern query parameter is not supported.")
+	}
+	hosts = slices.DeleteFunc(hosts, func(h compute.Host) bool { return !strings.Contains(h.Name, pattern) })
+	if pattern != "" && len(hosts) == 0 {
 		return nil, nacre.Errorf(nacre.NotFound, "", "No hypervisor matching '%s' could be found.", pattern)
 	}
-	return map[string]any{"hypervisors": out}, nil
+	var more []link
+	if r.Version >= rest.V("2.33") {
+		if hosts, more, err = pageHosts(r, hosts, q); err != nil {
+			return nil, err
+		}
+	}
+	out := make([]hypervisorView, len(hosts))
+	for i, h := range hosts {
+		out[i] = a.hypervisor(r, h, uses, detail)
+	}
+	if with {
+		err = a.addServers(r, out)
+	}
+	return struct {
+		Hypervisors []hypervisorView `json:"hypervisors"`
+		Links       []link           `json:"hypervisors_links,omitempty"`
+	}{out, more}, err
 }
 
-func (a *api) addServers(r *rest.Request, v *hypervisorView) error {
-	servers, err := a.s.ServersOn(r.Context(), v.Hostname)
-	if err != nil {
-		return err
+// pageHosts cuts a page out of the hosts (2.33).
+func pageHosts(r *rest.Request, hosts []compute.Host, q nacre.Query) ([]compute.Host, []link, error) {
+	name := func(h compute.Host) string {
+		if r.Version >= rest.V("2.53") {
+			return h.ID
+		}
+		return strconv.FormatInt(h.Number, 10)
 	}
-	refs := make([]serverRef, len(servers))
-	for i, s := range servers {
-		refs[i] = serverRef{s.ID, s.Name}
+	if q.Marker != "" {
+		i := slices.IndexFunc(hosts, func(h compute.Host) bool { return name(h) == q.Marker })
+		if i < 0 {
+			return nil, nil, bad("marker [%s] not found", q.Marker)
+		}
+		hosts = hosts[i+1:]
 	}
-	v.Servers = &refs
-	return nil
+	limit := q.Limit
+	if limit == 0 || limit > 1000 {
+		limit = 1000
+	}
+	hosts = hosts[:min(limit, len(hosts))]
+	return hosts, next(r, len(hosts), limit, func() string { return name(hosts[len(hosts)-1]) }), nil
+}
+
+// addServers shows the hosts' servers. Until 2.75 a host without any shows no
+// list.
+func (a *api) addServers(r *rest.Request, vs []hypervisorView) error {
+	names := make([]string, len(vs))
+	for i := range vs {
+		names[i] = vs[i].Hostname
+	}
+	byHost, err := a.s.ServersOn(r.Context(), names...)
+	for i := range vs {
+		refs := []serverRef{}
+		for _, s := range byHost[vs[i].Hostname] {
+			refs = append(refs, serverRef{s.ID, s.Name})
+		}
+		if len(refs) > 0 || r.Version >= rest.V("2.75") {
+			vs[i].Servers = &refs
+		}
+	}
+	return err
 }
 
 // findHost reads the host of a path that names it by number or uuid.
@@ -175,18 +222,15 @@ func (a *api) hostRoutes() []rest.Route {
 				if !strings.Contains(h.Name, r.Var("id")) {
 					continue
 				}
-				v := a.hypervisor(r, h, nil, false)
-				if servers {
-					if err := a.addServers(r, &v); err != nil {
-						return nil, err
-					}
-				}
-				out = append(out, v)
+				out = append(out, a.hypervisor(r, h, nil, false))
 			}
 			if len(out) == 0 {
 				return nil, nacre.Errorf(nacre.NotFound, "", "No hypervisor matching '%s' could be found.", r.Var("id"))
 			}
-			return map[string]any{"hypervisors": out}, nil
+			if servers {
+				err = a.addServers(r, out)
+			}
+			return map[string]any{"hypervisors": out}, err
 		})
 	}
 	return append([]rest.Route{
@@ -202,11 +246,11 @@ func (a *api) hostRoutes() []rest.Route {
 			if err != nil {
 				return nil, err
 			}
-			v := a.hypervisor(r, h, uses, true)
+			vs := []hypervisorView{a.hypervisor(r, h, uses, true)}
 			if with, _ := strconv.ParseBool(r.URL.Query().Get("with_servers")); with && r.Version >= rest.V("2.53") {
-				err = a.addServers(r, &v)
+				err = a.addServers(r, vs)
 			}
-			return map[string]any{"hypervisor": v}, err
+			return map[string]any{"hypervisor": vs[0]}, err
 		})},
 		{Method: "GET", Path: hyper + "/{id}/uptime", Max: "2.87", Policy: []string{hyperRule + "uptime"}, Op: rest.Do(func(r *rest.Request) (any, error) {
 			h, err := a.findHost(r, hyperRule+"uptime")
@@ -322,6 +366,16 @@ func (a *api) serviceRoutes() []rest.Route {
 				}
 				out = append(out, v)
 			}
+			if detail {
+				hosts := map[string]map[string]any{}
+				for _, c := range a.s.ControlServices() {
+					if hosts[c.Host] == nil {
+						hosts[c.Host] = map[string]any{}
+					}
+					hosts[c.Host][c.Binary] = map[string]any{"available": true, "active": true, "updated_at": rest.Naive(c.Seen)}
+				}
+				out = append(out, map[string]any{"zoneName": compute.InternalZone, "zoneState": map[string]bool{"available": true}, "hosts": hosts})
+			}
 			return map[string]any{"availabilityZoneInfo": out}, nil
 		})
 	}
@@ -350,8 +404,17 @@ func (a *api) serviceRoutes() []rest.Route {
 			if err != nil {
 				return nil, err
 			}
+			if _, err := r.Query(strictQuery(r, 0, "2.75", "binary", "host")); err != nil {
+				return nil, err
+			}
 			q := r.URL.Query()
 			out := []serviceView{}
+			for _, c := range a.s.ControlServices() {
+				if b := q.Get("binary"); b != "" && b != c.Binary || q.Get("host") != "" && q.Get("host") != c.Host {
+					continue
+				}
+				out = append(out, serviceView{ID: ref(r, c.ID, c.Number), Binary: c.Binary, Host: c.Host, Zone: compute.InternalZone, Status: "enabled", State: "up", UpdatedAt: rest.Naive(c.Seen)})
+			}
 			for _, h := range hosts {
 				if b := q.Get("binary"); b != "" && b != "nova-compute" || q.Get("host") != "" && q.Get("host") != h.Name {
 					continue
@@ -366,6 +429,11 @@ func (a *api) serviceRoutes() []rest.Route {
 			}
 			if b.Reason != nil && (b.Status == nil || *b.Status != "disabled") {
 				return nil, bad("Specifying disabled_reason requires that status is 'disabled'.")
+			}
+			for _, c := range a.s.ControlServices() {
+				if c.ID == r.Var("id") {
+					return nil, bad("Updating a %s service is not supported. Only nova-compute services can be updated.", c.Binary)
+				}
 			}
 			h, err := a.s.UpdateHost(r.Context(), r.Var("id"), func(h *compute.Host) {
 				if b.Status != nil {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/nacre-cloud/nacre/compute"
 	"github.com/nacre-cloud/nacre/internal/rest"
@@ -47,11 +48,11 @@ func (a *api) keypairRoutes() []rest.Route {
 	}
 	return []rest.Route{
 		{Method: "GET", Path: base, Policy: []string{rule + "index"}, View: keypairView{}, Op: rest.Do(func(r *rest.Request) (any, error) {
-			rules := rest.QueryRules{}
+			most := 0
 			if r.Version >= rest.V("2.35") {
-				rules.MaxLimit = 1000
+				most = 1000
 			}
-			q, err := r.Query(rules)
+			q, err := r.Query(strictQuery(r, most, "2.75", "user_id"))
 			if err != nil {
 				return nil, err
 			}
@@ -73,6 +74,9 @@ func (a *api) keypairRoutes() []rest.Route {
 		})},
 		{Method: "POST", Path: base, Policy: []string{rule + "create"}, View: keypairView{}, Op: rest.In(func(r *rest.Request, b *create) (any, error) {
 			k := compute.Keypair{Name: b.Keypair.Name, Type: b.Keypair.Type, UserID: b.Keypair.UserID}
+			if r.Version < rest.V("2.92") && strings.ContainsAny(k.Name, "@.") {
+				return nil, bad("Invalid input for field/attribute name. Value: %s. %s does not match '^[a-zA-Z0-9 _-]*$'", k.Name, rest.PyRepr(k.Name))
+			}
 			switch {
 			case b.Keypair.PublicKey != nil:
 				k.PublicKey = *b.Keypair.PublicKey

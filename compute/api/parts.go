@@ -233,10 +233,15 @@ type eventView struct {
 	StartTime  rest.Naive `json:"start_time"`
 	FinishTime rest.Naive `json:"finish_time"`
 	Result     *string    `json:"result"`
-	Traceback  *string    `json:"traceback"`
 	HostID     string     `json:"hostId" since:"2.62"`
-	Host       *string    `json:"host,omitempty" since:"2.62"`
-	Details    *string    `json:"details" since:"2.84"`
+	*eventInside
+}
+
+// eventInside is what only administrators see of an event.
+type eventInside struct {
+	Traceback *string `json:"traceback"`
+	Host      *string `json:"host" since:"2.62"`
+	Details   *string `json:"details" since:"2.84"`
 }
 
 func actionOf(x compute.Action) actionView {
@@ -299,7 +304,7 @@ func (a *api) instanceActionRoutes(base string) []rest.Route {
 				e.HostID = x.HostID()
 			}
 			if a.s.SeesHosts(r.Context()) {
-				e.Host, e.Details = null(x.Host), null(x.Message)
+				e.eventInside = &eventInside{Host: null(x.Host), Details: null(x.Message)}
 			}
 			v.Events = []eventView{e}
 		}

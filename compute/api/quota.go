@@ -143,7 +143,7 @@ func (a *api) limits(r *rest.Request) (any, error) {
 	abs := map[string]int64{
 		"maxTotalInstances": m["instances"].Limit, "maxTotalCores": m["cores"].Limit, "maxTotalRAMSize": m["ram"].Limit, "maxServerMeta": m["metadata_items"].Limit,
 		"maxTotalKeypairs": m["key_pairs"].Limit, "maxServerGroups": m["server_groups"].Limit, "maxServerGroupMembers": m["server_group_members"].Limit,
-		"totalInstancesUsed": m["instances"].InUse, "totalCoresUsed": m["cores"].InUse, "totalRAMUsed": m["ram"].InUse, "totalServerGroupsUsed": 0,
+		"totalInstancesUsed": m["instances"].InUse, "totalCoresUsed": m["cores"].InUse, "totalRAMUsed": m["ram"].InUse, "totalServerGroupsUsed": m["server_groups"].InUse,
 	}
 	if r.Version < rest.V("2.36") {
 		abs["maxSecurityGroups"], abs["maxSecurityGroupRules"], abs["maxTotalFloatingIps"] = m["security_groups"].Limit, m["security_group_rules"].Limit, m["floating_ips"].Limit
@@ -281,11 +281,14 @@ type extension struct {
 
 var extensions = func() []extension {
 	var out []extension
-	for _, e := range [][2]string{{"Availability_zone", "os-availability-zone"}, {"ConfigDrive", "os-config-drive"}, {"ConsoleOutput", "os-console-output"}, {"DiskConfig", "OS-DCF"},
-		{"ExtendedAvailabilityZone", "OS-EXT-AZ"}, {"ExtendedServerAttributes", "OS-EXT-SRV-ATTR"}, {"ExtendedStatus", "OS-EXT-STS"}, {"ExtendedIps", "OS-EXT-IPS"}, {"FlavorAccess", "os-flavor-access"},
-		{"FlavorExtraSpecs", "os-flavor-extra-specs"}, {"FlavorManage", "os-flavor-manage"}, {"Hypervisors", "os-hypervisors"}, {"InstanceActions", "os-instance-actions"}, {"Keypairs", "os-keypairs"},
-		{"LockServer", "os-lock-server"}, {"PauseServer", "os-pause-server"}, {"Quotas", "os-quota-sets"}, {"QuotaClasses", "os-quota-class-sets"}, {"ServerUsage", "OS-SRV-USG"}, {"Services", "os-services"},
-		{"SimpleTenantUsage", "os-simple-tenant-usage"}, {"UsedLimits", "os-used-limits"}, {"UserData", "os-user-data"}} {
+	for _, e := range [][2]string{{"AccessIPs", "os-access-ips"}, {"AdminActions", "os-admin-actions"}, {"Aggregates", "os-aggregates"}, {"AvailabilityZone", "os-availability-zone"},
+		{"ConfigDrive", "os-config-drive"}, {"ConsoleOutput", "os-console-output"}, {"DiskConfig", "OS-DCF"}, {"ExtendedAvailabilityZone", "OS-EXT-AZ"}, {"ExtendedIps", "OS-EXT-IPS"},
+		{"ExtendedIpsMac", "OS-EXT-IPS-MAC"}, {"ExtendedServerAttributes", "OS-EXT-SRV-ATTR"}, {"ExtendedStatus", "OS-EXT-STS"}, {"FlavorAccess", "os-flavor-access"},
+		{"FlavorDisabled", "OS-FLV-DISABLED"}, {"FlavorExtraData", "OS-FLV-EXT-DATA"}, {"FlavorExtraSpecs", "os-flavor-extra-specs"}, {"FlavorManage", "os-flavor-manage"},
+		{"FlavorRxtx", "os-flavor-rxtx"}, {"FlavorSwap", "os-flavor-swap"}, {"Hypervisors", "os-hypervisors"}, {"InstanceActions", "os-instance-actions"}, {"Keypairs", "os-keypairs"},
+		{"LockServer", "os-lock-server"}, {"MultipleCreate", "os-multiple-create"}, {"PauseServer", "os-pause-server"}, {"Personality", "os-personality"},
+		{"QuotaClasses", "os-quota-class-sets"}, {"Quotas", "os-quota-sets"}, {"SchedulerHints", "OS-SCH-HNT"}, {"ServerGroups", "os-server-groups"}, {"ServerUsage", "OS-SRV-USG"},
+		{"Services", "os-services"}, {"SimpleTenantUsage", "os-simple-tenant-usage"}, {"UsedLimits", "os-used-limits"}, {"UserData", "os-user-data"}} {
 		out = append(out, extension{e[0], e[1], e[0] + ".", []link{}, "2014-12-03T00:00:00Z", "http://docs.openstack.org/compute/ext/fake_xml"})
 	}
 	return out

@@ -1,6 +1,6 @@
 // Package api is compute's HTTP face: Nova's API v2.1, microversions 2.1 to 2.96.
 //
-//	h := api.New(api.Config{Compute: svc, Tokens: identity}).Handler()
+//	h := api.New(api.Config{Compute: svc, Tokens: identity})
 //
 // Routes are below /v2.1; a project id after it is accepted and ignored, as with
 // nova. The root answers the version list without a token.
@@ -8,6 +8,7 @@ package api
 
 import (
 	"log/slog"
+	"net/http"
 	"regexp"
 	"strings"
 	"time"
@@ -38,13 +39,15 @@ type api struct{ s *compute.Service }
 var projectPath = regexp.MustCompile(`^/v2\.1/([0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f-]{27})(/.+)$`)
 
 // Operations is the table of what is built.
-func Operations() []nacre.Operation { return New(Config{}).Operations() }
+func Operations() []nacre.Operation { return service(Config{}).Operations() }
 
-// New makes the API's service.
-func New(c Config) *rest.Service {
+// New serves the API.
+func New(c Config) http.Handler { return service(c).Handler() }
+
+func service(c Config) *rest.Service {
 	a := &api{s: c.Compute}
 	var routes []rest.Route
-	for _, rs := range [][]rest.Route{a.versionRoutes(), a.serverRoutes(), a.actionRoutes(), a.serverPartRoutes(), a.flavorRoutes(), a.keypairRoutes(), a.hostRoutes(), a.quotaRoutes()} {
+	for _, rs := range [][]rest.Route{a.versionRoutes(), a.serverRoutes(), a.actionRoutes(), a.serverPartRoutes(), a.flavorRoutes(), a.keypairRoutes(), a.hostRoutes(), a.quotaRoutes(), a.serverGroupRoutes(), a.aggregateRoutes()} {
 		routes = append(routes, rs...)
 	}
 	return &rest.Service{

@@ -2,7 +2,9 @@ package api
 
 import (
 	"crypto/rand"
+	"encoding/base64"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/nacre-cloud/nacre"
@@ -30,13 +32,20 @@ type serverCreate struct {
 	DiskConfig      string            `json:"OS-DCF:diskConfig" valid:"enum=AUTO|MANUAL"`
 	AccessIPv4      string            `json:"accessIPv4"`
 	AccessIPv6      string            `json:"accessIPv6"`
-	Personality     []map[string]any  `json:"personality" until:"2.56"`
+	Personality     []injected        `json:"personality" until:"2.56"`
 	Description     string            `json:"description" since:"2.19" valid:"null,max=255"`
 	Tags            []string          `json:"tags" since:"2.52" valid:"max=50"`
 	Certificates    []string          `json:"trusted_image_certificates" since:"2.63" valid:"null"`
 	Host            string            `json:"host" since:"2.74"`
 	HypervisorHost  string            `json:"hypervisor_hostname" since:"2.74"`
 	Hostname        string            `json:"hostname" since:"2.90" valid:"min=2,max=63"`
+}
+
+// injected is a file for the guest; what else is in the object, nova ignores.
+type injected struct {
+	Path     string         `json:"path" valid:"required"`
+	Contents string         `json:"contents" valid:"required"`
+	Rest     map[string]any `json:"-" extra:"true"`
 }
 
 type groupName struct {
@@ -84,14 +93,24 @@ func (a *api) create(r *rest.Request, b *createBody) (any, error) {
 	if n.Host == "" {
 		n.Host = in.HypervisorHost
 	}
+	if n.Host != "" && strings.Contains(n.AvailabilityZone, ":") {
+		return nil, bad("One mechanism with host and/or hypervisor_hostname and another mechanism with zone:host:node are mutually exclusive.")
+	}
 	if n.Max > 0 && n.Min > n.Max {
 		return nil, bad("min_count must be <= max_count")
 	}
 	if n.Max == 0 && n.Min > 1 {
 		n.Max = n.Min
 	}
-	if len(in.Personality) > 0 {
-		return nil, bad("File injection is not served by the hypervisors of this cloud; use user_data.")
+	if err := injectedFiles(in.Personality, &n); err != nil {
+		return nil, err
+	}
+	if err := accessAddresses(&in.AccessIPv4, &in.AccessIPv6); err != nil {
+		return nil, err
+	}
+	n.AccessIPv4, n.AccessIPv6 = in.AccessIPv4, in.AccessIPv6
+	if err := groupHint(b, &n); err != nil {
+		return nil, err
 	}
 	if n.ImageID != "" && !uuidRE.MatchString(n.ImageID) {
 		return nil, bad("Invalid imageRef provided.")
@@ -123,6 +142,60 @@ func (a *api) create(r *rest.Request, b *createBody) (any, error) {
 	}
 	r.Set("Location", out.Links[0].Href)
 	return map[string]createdView{"server": out}, nil
+}
+
+// injectedFiles decodes personality.
+func injectedFiles(in []injected, n *compute.NewServer) error {
+	for _, f := range in {
+		data, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(f.Contents), ""))
+		if err != nil {
+			return bad("Invalid input for field/attribute contents. Value: %s. %s is not a 'base64'", f.Contents, rest.PyRepr(f.Contents))
+		}
+		n.Injected = append(n.Injected, compute.InjectedFile{Path: f.Path, Content: data})
+	}
+	return nil
+}
+
+// accessAddresses checks accessIPv4 and accessIPv6; nil and "" are none.
+func accessAddresses(v4, v6 *string) error {
+	for _, x := range []struct {
+		v    *string
+		name string
+		ok   func(netip.Addr) bool
+	}{{v4, "4", netip.Addr.Is4}, {v6, "6", netip.Addr.Is6}} {
+		if x.v == nil || *x.v == "" {
+			continue
+		}
+		if a, err := netip.ParseAddr(*x.v); err != nil || !x.ok(a) || a.Zone() != "" {
+			return bad("Invalid input for field/attribute accessIPv%s. Value: %s. %s is not a 'ipv%s'", x.name, *x.v, rest.PyRepr(*x.v), x.name)
+		}
+	}
+	return nil
+}
+
+// groupHint takes the server group out of the scheduler hints; other hints are
+// for filters that nova does not enable by default, and have no effect.
+func groupHint(b *createBody, n *compute.NewServer) error {
+	hints := b.Hints
+	if hints == nil {
+		hints = b.Hints2
+	}
+	v, ok := hints["group"]
+	if !ok {
+		return nil
+	}
+	if list, isList := v.([]any); isList {
+		if len(list) == 0 {
+			return nil
+		}
+		v = list[0]
+	}
+	s, _ := v.(string)
+	if !uuidRE.MatchString(s) {
+		return bad("Invalid input for field/attribute group. Value: %v. %s is not valid under any of the given schemas", v, rest.PyRepr(v))
+	}
+	n.GroupID = s
+	return nil
 }
 
 // blockDevices accepts the one form that needs no volume: the image on a local disk.
@@ -164,15 +237,17 @@ func networks(r *rest.Request, in serverCreate, n *compute.NewServer) error {
 		n.Networks.Mode = v
 		return nil
 	case []any:
+		// An empty list is as if there were none: the only network, or a conflict.
 		if len(v) > 0 {
 			n.Networks.Mode = "list"
-		} else if r.Version >= rest.V("2.37") {
-			n.Networks.Mode = "none"
 		}
 		for _, item := range v {
 			nic, err := nicRequest(r, item)
 			if err != nil {
 				return err
+			}
+			if nic.PortID != "" && slices.ContainsFunc(n.Networks.NICs, func(o compute.NICRequest) bool { return o.PortID == nic.PortID }) {
+				return bad("Port ID '%s' was specified twice: you cannot attach a port multiple times.", nic.PortID)
 			}
 			n.Networks.NICs = append(n.Networks.NICs, nic)
 		}
@@ -197,6 +272,9 @@ func nicRequest(r *rest.Request, item any) (compute.NICRequest, error) {
 		}
 		switch k {
 		case "uuid", "port":
+			if k == "uuid" && !uuidRE.MatchString(s) && r.Version < rest.V("2.37") {
+				return nic, bad("Bad networks format: network uuid is not in proper format (%s)", s)
+			}
 			if !uuidRE.MatchString(s) {
 				return nic, bad("Invalid input for field/attribute %s. Value: %s. '%s' is not a 'uuid'", k, s, s)
 			}
@@ -220,22 +298,28 @@ func nicRequest(r *rest.Request, item any) (compute.NICRequest, error) {
 			return nic, bad("Invalid input for field/attribute 0. Value: %s. Additional properties are not allowed ('%s' was unexpected)", rest.PyRepr(m), k)
 		}
 	}
-	if nic.NetworkID == "" && nic.PortID == "" {
-		return nic, bad("Bad networks format: network uuid is not in proper format ()")
+	switch {
+	case nic.PortID != "" && nic.FixedIP.IsValid():
+		return nic, bad("Specified Fixed IP '%s' cannot be used with port '%s': the two cannot be specified together.", nic.FixedIP, nic.PortID)
+	case nic.PortID != "":
+		nic.NetworkID = ""
+	case nic.NetworkID == "":
+		return nic, bad("Bad network format: missing 'uuid'")
 	}
 	return nic, nil
 }
-
-var serverQuery = rest.QueryRules{MaxLimit: 1000}
 
 func (a *api) listServers(r *rest.Request, detail bool) (any, error) {
 	rule := "os_compute_api:servers:index"
 	if detail {
 		rule = "os_compute_api:servers:detail"
 	}
-	q, err := r.Query(serverQuery)
+	q, err := a.serverListQuery(r)
 	if err != nil {
 		return nil, err
+	}
+	if st := q.All("status"); r.Version >= rest.V("2.38") && len(st) > 0 && !slices.ContainsFunc(st, func(v string) bool { return slices.Contains(knownStatuses, strings.ToUpper(v)) }) {
+		return nil, bad("Invalid status value")
 	}
 	servers, err := a.s.Servers(r.Context(), q, rule)
 	if err != nil {
@@ -264,6 +348,7 @@ func (a *api) listServers(r *rest.Request, detail bool) (any, error) {
 	out := make([]serverView, len(servers))
 	for i := range servers {
 		out[i] = v.server(&servers[i])
+		out[i].ServerGroups = nil // only one server's own view has them
 	}
 	return struct {
 		Servers []serverView `json:"servers"`
@@ -293,6 +378,20 @@ type updateBody struct {
 	} `json:"server" valid:"required"`
 }
 
+func (a *api) update(r *rest.Request, b *updateBody) (compute.Server, error) {
+	in := b.Server
+	if err := accessAddresses(in.AccessIPv4, in.AccessIPv6); err != nil {
+		return compute.Server{}, err
+	}
+	if in.Name != nil {
+		if *in.Name = strings.TrimSpace(*in.Name); *in.Name == "" {
+			return compute.Server{}, bad("Invalid input for field/attribute name. Value: . '' is too short")
+		}
+	}
+	return a.s.UpdateServer(r.Context(), r.Var("id"), compute.ServerUpdate{Name: in.Name, Description: in.Description.Ptr(), Hostname: in.Hostname, DiskConfig: in.DiskConfig,
+		AccessIPv4: in.AccessIPv4, AccessIPv6: in.AccessIPv6})
+}
+
 func (a *api) serverRoutes() []rest.Route {
 	return []rest.Route{
 		{Method: "GET", Path: "/v2.1/servers", Policy: []string{"os_compute_api:servers:index"}, View: serverView{}, Op: rest.Do(func(r *rest.Request) (any, error) { return a.listServers(r, false) })},
@@ -302,9 +401,16 @@ func (a *api) serverRoutes() []rest.Route {
 			s, err := a.s.Server(r.Context(), r.Var("id"))
 			return a.show(r, s, err)
 		})},
-		{Method: "PUT", Path: "/v2.1/servers/{id}", Policy: []string{"os_compute_api:servers:update"}, View: serverView{}, Op: rest.In(func(r *rest.Request, b *updateBody) (any, error) {
-			u := compute.ServerUpdate{Name: b.Server.Name, Description: b.Server.Description.Ptr(), Hostname: b.Server.Hostname, DiskConfig: b.Server.DiskConfig}
-			s, err := a.s.UpdateServer(r.Context(), r.Var("id"), u)
+		{Method: "PUT", Path: "/v2.1/servers/{id}", Max: "2.74", Policy: []string{"os_compute_api:servers:update"}, View: updatedView{}, Op: rest.In(func(r *rest.Request, b *updateBody) (any, error) {
+			s, err := a.update(r, b)
+			if err != nil {
+				return nil, err
+			}
+			v, err := a.viewer(r)
+			return map[string]updatedView{"server": v.updated(&s)}, err
+		})},
+		{Method: "PUT", Path: "/v2.1/servers/{id}", Min: "2.75", Policy: []string{"os_compute_api:servers:update"}, View: serverView{}, Op: rest.In(func(r *rest.Request, b *updateBody) (any, error) {
+			s, err := a.update(r, b)
 			return a.show(r, s, err)
 		})},
 		{Method: "DELETE", Path: "/v2.1/servers/{id}", Policy: []string{"os_compute_api:servers:delete"}, Op: rest.Do(func(r *rest.Request) (any, error) {

@@ -46,7 +46,7 @@ type serverView struct {
 	Description  *string    `json:"description" since:"2.19"`
 	Tags         []string   `json:"tags" since:"2.26"`
 	Certificates *[]string  `json:"trusted_image_certificates" since:"2.63"`
-	ServerGroups []string   `json:"server_groups" since:"2.71"`
+	ServerGroups *[]string  `json:"server_groups,omitempty" since:"2.71"`
 	HostStatus   *string    `json:"host_status,omitempty" since:"2.16"`
 }
 
@@ -129,7 +129,10 @@ func (v viewer) server(s *compute.Server) serverView {
 		Created: rest.Seconds(s.Created), Updated: rest.Seconds(s.Updated), Addresses: addresses(s, true), Links: links(v.r, "servers/"+s.ID), DiskConfig: s.DiskConfig,
 		Zone: s.AvailabilityZone, Pinned: null(s.RequestedZone), KeyName: null(s.KeyName), Launched: rest.Naive(s.Launched), Terminated: rest.Naive(s.Terminated),
 		TaskState: null(s.TaskState), VMState: s.VMState, PowerState: int(s.PowerState), Locked: s.Locked, LockedReason: null(s.LockedReason),
-		Description: null(s.Description), Tags: s.Tags, Hostname: &s.Hostname,
+		Description: null(s.Description), Tags: s.Tags, Hostname: &s.Hostname, AccessIPv4: s.AccessIPv4, AccessIPv6: s.AccessIPv6, ServerGroups: &[]string{},
+	}
+	if s.GroupID != "" {
+		*out.ServerGroups = []string{s.GroupID}
 	}
 	if out.Metadata == nil {
 		out.Metadata = map[string]string{}
@@ -152,13 +155,10 @@ func (v viewer) server(s *compute.Server) serverView {
 	switch out.Status {
 	case "ACTIVE", "BUILD", "DELETED", "MIGRATING", "RESIZE", "VERIFY_RESIZE":
 		out.Progress = new(int)
-		if out.Status == "ACTIVE" {
-			*out.Progress = 0
-		}
 	}
 	if s.Fault != nil && (out.Status == "ERROR" || out.Status == "DELETED") {
 		out.Fault = &faultView{Code: s.Fault.Code, Created: rest.Seconds(s.Fault.Created), Message: s.Fault.Message}
-		if v.admin || s.Fault.Code != 500 {
+		if s.Fault.Details != "" && (v.admin || s.Fault.Code != 500) {
 			out.Fault.Details = &s.Fault.Details
 		}
 	}
@@ -172,6 +172,42 @@ func (v viewer) server(s *compute.Server) serverView {
 		out.HostStatus = &status
 	}
 	return out
+}
+
+// updatedView is what PUT answered before 2.75: without addresses' types and what
+// had been extensions.
+type updatedView struct {
+	ID           string               `json:"id"`
+	Name         string               `json:"name"`
+	Status       string               `json:"status"`
+	TenantID     string               `json:"tenant_id"`
+	UserID       string               `json:"user_id"`
+	Metadata     map[string]string    `json:"metadata"`
+	HostID       string               `json:"hostId"`
+	Image        any                  `json:"image"`
+	Flavor       any                  `json:"flavor"`
+	Created      rest.Seconds         `json:"created"`
+	Updated      rest.Seconds         `json:"updated"`
+	Addresses    map[string][]address `json:"addresses"`
+	AccessIPv4   string               `json:"accessIPv4"`
+	AccessIPv6   string               `json:"accessIPv6"`
+	Links        []link               `json:"links"`
+	DiskConfig   string               `json:"OS-DCF:diskConfig"`
+	Progress     *int                 `json:"progress,omitempty"`
+	Fault        *faultView           `json:"fault,omitempty"`
+	Locked       bool                 `json:"locked" since:"2.9"`
+	Description  *string              `json:"description" since:"2.19"`
+	Tags         []string             `json:"tags" since:"2.26"`
+	Certificates *[]string            `json:"trusted_image_certificates" since:"2.63"`
+	ServerGroups *[]string            `json:"server_groups" since:"2.71"`
+	LockedReason *string              `json:"locked_reason" since:"2.73"`
+}
+
+func (v viewer) updated(s *compute.Server) updatedView {
+	x := v.server(s)
+	return updatedView{ID: x.ID, Name: x.Name, Status: x.Status, TenantID: x.TenantID, UserID: x.UserID, Metadata: x.Metadata, HostID: x.HostID, Image: x.Image, Flavor: x.Flavor,
+		Created: x.Created, Updated: x.Updated, Addresses: addresses(s, false), AccessIPv4: x.AccessIPv4, AccessIPv6: x.AccessIPv6, Links: x.Links, DiskConfig: x.DiskConfig,
+		Progress: x.Progress, Fault: x.Fault, Locked: x.Locked, Description: x.Description, Tags: x.Tags, ServerGroups: x.ServerGroups, LockedReason: x.LockedReason}
 }
 
 func groups(s *compute.Server) []string {

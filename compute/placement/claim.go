@@ -73,7 +73,7 @@ func (f Free) Fits(r Resources) (bool, string) {
 		switch {
 		case !ok:
 			return false, class + " is not offered"
-		case want < inv.MinUnit || want > inv.MaxUnit || inv.StepSize > 0 && want%inv.StepSize != 0:
+		case !inv.allows(want):
 			return false, fmt.Sprintf("%s: %d is not between %d and %d in steps of %d", class, want, inv.MinUnit, inv.MaxUnit, inv.StepSize)
 		case f.Used[class]+want > inv.Capacity():
 			return false, fmt.Sprintf("%s: %d wanted, %d of %d used", class, want, f.Used[class], inv.Capacity())
@@ -82,29 +82,47 @@ func (f Free) Fits(r Resources) (bool, string) {
 	return true, ""
 }
 
-// FreeOf reads what is left of the named providers, or of all. Three statements.
+// FreeOf reads what is left of the named providers, or of all, by name. Three
+// statements.
 func (s *Service) FreeOf(ctx context.Context, ids ...string) ([]Free, error) {
-	pw, cw := store.All(), store.All()
+	w := store.All()
 	if len(ids) > 0 {
-		pw, cw = store.In("id", ids), store.In("provider_id", ids)
+		w = store.In("id", ids)
 	}
-	ps, err := s.providers.Where(ctx, pw)
+	ps, err := s.providers.Where(ctx, w)
 	if err != nil {
 		return nil, err
 	}
-	invs, err := s.inventories.Where(ctx, cw)
-	if err != nil {
-		return nil, err
-	}
-	used, err := s.allocations.Aggregate(ctx, store.Aggregate{Where: cw, By: []string{"provider_id", "class"}, Sum: []string{"used"}})
+	at, err := s.freeOf(ctx, ps)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]Free, len(ps))
-	at := make(map[string]*Free, len(ps))
 	for i, p := range ps {
-		out[i] = Free{Provider: p, Inventory: map[string]Inventory{}, Used: Resources{}}
-		at[p.ID] = &out[i]
+		out[i] = *at[p.ID]
+	}
+	slices.SortFunc(out, func(a, b Free) int { return cmp.Compare(a.Provider.Name, b.Provider.Name) })
+	return out, nil
+}
+
+// freeOf reads what is left of providers. Two statements.
+func (s *Service) freeOf(ctx context.Context, ps []Provider) (map[string]*Free, error) {
+	at := make(map[string]*Free, len(ps))
+	for _, p := range ps {
+		at[p.ID] = &Free{Provider: p, Inventory: map[string]Inventory{}, Used: Resources{}}
+	}
+	const many = 500 // from here on reading all is cheaper than naming them
+	w := store.All()
+	if len(ps) < many {
+		w = store.In("provider_id", idsOf(ps))
+	}
+	invs, err := s.inventories.Where(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	used, err := s.allocations.Aggregate(ctx, store.Aggregate{Where: w, By: []string{"provider_id", "class"}, Sum: []string{"used"}})
+	if err != nil {
+		return nil, err
 	}
 	for _, i := range invs {
 		if f := at[i.ProviderID]; f != nil {
@@ -116,8 +134,7 @@ func (s *Service) FreeOf(ctx context.Context, ids ...string) ([]Free, error) {
 			f.Used[g.Key[1].(string)] = g.Sums[0]
 		}
 	}
-	slices.SortFunc(out, func(a, b Free) int { return cmp.Compare(a.Provider.Name, b.Provider.Name) })
-	return out, nil
+	return at, nil
 }
 
 // Report sets what a host offers, making its provider when it is new. The

@@ -47,6 +47,11 @@ type Inventory struct {
 // Capacity is what may be allocated in all.
 func (i Inventory) Capacity() int64 { return int64(float64(i.Total-i.Reserved) * i.Ratio) }
 
+// allows reports whether that much may be had at once.
+func (i Inventory) allows(n int64) bool {
+	return n >= i.MinUnit && n <= i.MaxUnit && (i.StepSize <= 0 || n%i.StepSize == 0)
+}
+
 // Allocation is what one consumer uses of one class of one provider.
 type Allocation struct {
 	// ID is "<consumer>/<provider>/<class>".

@@ -12,7 +12,8 @@ type randomIDs struct{}
 func (randomIDs) NewID() string { return uuid.NewString() }
 
 func defaultPolicy() (nacre.Enforcer, error) {
-	return policy.New(policy.Config{Area: "placement", Rules: Rules(), EnforceScope: true})
+	return policy.New(policy.Config{Area: "placement", Rules: Rules(), EnforceScope: true,
+		Denied: func(rule string) string { return "Policy does not allow " + rule + " to be performed." }})
 }
 
 // adminOrService is placement's default for nearly everything.

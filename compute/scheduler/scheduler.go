@@ -37,6 +37,43 @@ type Request struct {
 	Resources placement.Resources
 	// Image properties: architecture, hypervisor type.
 	Image map[string]string
+	// Group is the server's group; nil is none.
+	Group *Group
+}
+
+// Group is a server group as it lies now.
+type Group struct {
+	// Policy is affinity, anti-affinity, soft-affinity or soft-anti-affinity.
+	Policy string
+	// Max is how many members of an anti-affinity group may share a host.
+	Max int
+	// Members counts the other members by host.
+	Members map[string]int
+}
+
+// Allows reports whether the group's policy lets one more member be on a host,
+// and if not, why.
+func (g *Group) Allows(host string) (bool, string) {
+	switch {
+	case g == nil:
+	case g.Policy == "anti-affinity" && g.Members[host] >= g.Max:
+		return false, fmt.Sprintf("has %d of the group already", g.Members[host])
+	case g.Policy == "affinity" && len(g.Members) > 0 && g.Members[host] == 0:
+		return false, "has none of the group"
+	}
+	return true, ""
+}
+
+// wants says how much the group would like a host: more is better.
+func (g *Group) wants(host string) int {
+	switch {
+	case g == nil:
+	case g.Policy == "soft-affinity":
+		return g.Members[host]
+	case g.Policy == "soft-anti-affinity":
+		return -g.Members[host]
+	}
+	return 0
 }
 
 // Filter removes hosts; its name is what nova calls it.
@@ -73,6 +110,18 @@ func Filters() []Filter {
 			}
 			return true, ""
 		}},
+		{"ServerGroupAntiAffinityFilter", func(h Host, r Request) (bool, string) {
+			if r.Group == nil || r.Group.Policy != "anti-affinity" {
+				return true, ""
+			}
+			return r.Group.Allows(h.Name)
+		}},
+		{"ServerGroupAffinityFilter", func(h Host, r Request) (bool, string) {
+			if r.Group == nil || r.Group.Policy != "affinity" {
+				return true, ""
+			}
+			return r.Group.Allows(h.Name)
+		}},
 		{"Placement", func(h Host, r Request) (bool, string) { return h.Free.Fits(r.Resources) }},
 	}
 }
@@ -91,8 +140,8 @@ type Result struct {
 	Removed []Removed
 }
 
-// Choose filters and weighs. Hosts with more free memory, and fewer servers on
-// their way, come first.
+// Choose filters and weighs. What a soft group policy asks for comes first, then
+// hosts with more free memory, and fewer servers on their way.
 func Choose(hosts []Host, r Request, filters []Filter) Result {
 	left := slices.Clone(hosts)
 	var res Result
@@ -112,7 +161,7 @@ func Choose(hosts []Host, r Request, filters []Filter) Result {
 		return h.Free.Inventory[placement.MemoryMB].Capacity() - h.Free.Used[placement.MemoryMB]
 	}
 	slices.SortStableFunc(left, func(a, b Host) int {
-		return cmp.Or(cmp.Compare(freeMB(b), freeMB(a)), cmp.Compare(a.Building, b.Building), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(r.Group.wants(b.Name), r.Group.wants(a.Name)), cmp.Compare(freeMB(b), freeMB(a)), cmp.Compare(a.Building, b.Building), cmp.Compare(a.Name, b.Name))
 	})
 	res.Hosts = left
 	return res

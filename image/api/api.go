@@ -1,6 +1,6 @@
 // Package api is image's HTTP face: Glance's API v2.
 //
-//	h := api.New(api.Config{Image: svc, Tokens: identity}).Handler()
+//	h := api.New(api.Config{Image: svc, Tokens: identity})
 //
 // The links in images (self, file, schema, next, first) are paths from /v2/ on,
 // without a mount prefix: clients add the endpoint's own, as with glance.
@@ -37,10 +37,12 @@ type Config struct {
 type api struct{ s *image.Service }
 
 // Operations is the table of what is built.
-func Operations() []nacre.Operation { return New(Config{}).Operations() }
+func Operations() []nacre.Operation { return service(Config{}).Operations() }
 
-// New makes the API's service.
-func New(c Config) *rest.Service {
+// New serves the API.
+func New(c Config) http.Handler { return service(c).Handler() }
+
+func service(c Config) *rest.Service {
 	a := &api{s: c.Image}
 	return &rest.Service{Name: "image", Dialect: rest.Glance(), Tokens: c.Tokens, AuthURI: c.AuthURI, Observe: c.Observe, Log: c.Log, Routes: a.routes()}
 }
@@ -97,6 +99,14 @@ func (a *api) routes() []rest.Route {
 		{Method: "POST", Path: one + "/actions/reactivate", Status: 204, Policy: []string{"reactivate"}, Op: rest.Do(func(r *rest.Request) (any, error) {
 			return nil, a.s.SetActive(r.Context(), r.Var("id"), true)
 		})},
+		{Method: "GET", Path: one + "/members", Policy: []string{"get_members"}, View: memberList{}, Op: rest.Do(a.listMembers)},
+		{Method: "POST", Path: one + "/members", Status: 200, Policy: []string{"add_member"}, View: memberView{}, Unknown: rest.Ignore, Op: rest.In(a.addMember)},
+		{Method: "GET", Path: one + "/members/{member}", Policy: []string{"get_member"}, View: memberView{}, Op: rest.Do(a.getMember)},
+		{Method: "PUT", Path: one + "/members/{member}", Policy: []string{"modify_member"}, View: memberView{}, Unknown: rest.Ignore, Op: rest.In(a.setMember)},
+		{Method: "DELETE", Path: one + "/members/{member}", Status: 204, Policy: []string{"delete_member"}, Op: rest.Do(func(r *rest.Request) (any, error) {
+			return nil, a.s.RemoveMember(r.Context(), r.Var("id"), r.Var("member"))
+		})},
+		{Method: "GET", Path: "/v2/schemas/{name}", Op: rest.Do(schema)},
 		{Method: "PUT", Path: one + "/tags/{tag}", Status: 204, Policy: []string{"modify_image"}, Op: rest.Do(func(r *rest.Request) (any, error) {
 			return nil, a.s.SetTag(r.Context(), r.Var("id"), r.Var("tag"), true)
 		})},
@@ -228,11 +238,7 @@ func (a *api) list(r *rest.Request) (any, error) {
 	if q.Limit > 1000 {
 		q.Limit = 1000
 	}
-	for i, k := range q.Sort {
-		if !k.Desc && !strings.Contains(r.URL.RawQuery, "asc") {
-			q.Sort[i].Desc = true // glance's default direction is descending
-		}
-	}
+	defaultSort(&q, r.URL.Query())
 	var ims []image.Image
 	if !zero {
 		if ims, err = a.s.List(r.Context(), q); err != nil {
@@ -260,6 +266,30 @@ func (a *api) list(r *rest.Request) (any, error) {
 	return out, nil
 }
 
+// defaultSort gives keys without a direction glance's own, which is descending,
+// and a direction without a key to created_at.
+func defaultSort(q *nacre.Query, vals url.Values) {
+	if dirs := vals["sort_dir"]; len(dirs) > 0 {
+		if len(q.Sort) == 0 {
+			q.Sort = []nacre.SortKey{{Field: "created_at", Desc: dirs[0] == "desc"}}
+		}
+		return
+	}
+	given := map[string]bool{}
+	for _, v := range vals["sort"] {
+		for part := range strings.SplitSeq(v, ",") {
+			if key, dir, _ := strings.Cut(part, ":"); dir != "" {
+				given[key] = true
+			}
+		}
+	}
+	for i, k := range q.Sort {
+		if !given[k.Field] {
+			q.Sort[i].Desc = true
+		}
+	}
+}
+
 func withQuery(v url.Values) string {
 	if len(v) == 0 {
 		return ""
@@ -271,7 +301,11 @@ func (a *api) upload(r *rest.Request) error {
 	if ct, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); ct != "application/octet-stream" {
 		return nacre.Errorf(nacre.UnsupportedMedia, "", "The Content-Type must be application/octet-stream")
 	}
-	if _, err := a.s.Upload(r.Context(), r.Var("id"), r.Body, r.ContentLength); err != nil {
+	size := r.ContentLength
+	if size == 0 {
+		size = -1 // in-process requests do not tell an unknown length from none
+	}
+	if _, err := a.s.Upload(r.Context(), r.Var("id"), r.Body, size); err != nil {
 		var ne *nacre.Error
 		if !errors.As(err, &ne) {
 			if errors.Is(err, io.ErrUnexpectedEOF) {
@@ -434,7 +468,7 @@ func setFixed(im *image.Image, name string, v any) error {
 			return nacre.Errorf(nacre.Forbidden, "", "Attribute %s can be only replaced for a queued image.", name)
 		}
 		s, isText := v.(string)
-		if !isText && v != nil {
+		if !isText && (v != nil || name == "visibility") {
 			return wrong("string")
 		}
 		if len(s) > 255 {

@@ -10,6 +10,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/store"
@@ -75,6 +76,7 @@ func (k *Kit) limits(ctx context.Context, owners ...string) (map[string]int64, e
 }
 
 // Owned lists every project's own limits (neutron's quota list), by project.
+// Classes are none.
 func (k *Kit) Owned(ctx context.Context) (map[string]map[string]int64, error) {
 	rows, err := k.rows.Where(ctx)
 	if err != nil {
@@ -82,6 +84,9 @@ func (k *Kit) Owned(ctx context.Context) (map[string]map[string]int64, error) {
 	}
 	out := map[string]map[string]int64{}
 	for _, r := range rows {
+		if _, known := k.defaults[r.Resource]; !known || strings.HasPrefix(r.Owner, Class("")) {
+			continue
+		}
 		if out[r.Owner] == nil {
 			out[r.Owner] = map[string]int64{}
 		}
@@ -123,7 +128,7 @@ func (k *Kit) Over(ctx context.Context, project string, used, more map[string]in
 	}
 	over := map[string]int64{}
 	for r, d := range more {
-		if max, ok := limits[r]; ok && max != Unlimited && d > 0 && used[r]+d > max {
+		if max, ok := limits[r]; ok && max != Unlimited && d > 0 && d > max-used[r] {
 			over[r] = max
 		}
 	}

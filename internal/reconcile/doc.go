@@ -5,7 +5,7 @@
 // a row of work ([Reconciler.Put]). A worker claims the work under a lease, runs
 // its current step, persists where it goes next, and goes on until it is done. If
 // the worker dies, another takes over when the lease lapses. Each claim has a
-// higher lease number, and a step writes only through [Job.Tx], which checks that
+// lease number of its own, and a step writes only through [Job.Tx], which checks that
 // number: a worker that was thought dead can't write any more.
 //
 // A step is named, idempotent and level-triggered: it looks at what is. It never
@@ -13,5 +13,9 @@
 // ([Reconciler.Wake]) or the next due time does. What fails is tried again with a
 // growing wait; what can't succeed (a [Fail] error, or the deadline passed) goes
 // to the handler's Expire, which must bring the object to rest (status error with
-// a reason, everything given back) and is itself repeated until it succeeds.
+// a reason, everything given back) and is itself repeated until it succeeds: once
+// it has begun, no step of that work runs any more.
+//
+// Programs of two releases may share a table: work of a kind that one does not
+// know is left to the other, and an unknown step is a failure like any other.
 package reconcile

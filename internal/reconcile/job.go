@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/nacre-cloud/nacre/store"
@@ -69,20 +70,61 @@ func (j *Job) fence(ctx context.Context) (Work, error) {
 }
 
 func (j *Job) finish(ctx context.Context, next Next, cause error) error {
-	return store.InTx(ctx, j.r.c.Engine, func(ctx context.Context) error {
+	work := j.Work
+	err := store.InTx(ctx, j.r.c.Engine, func(ctx context.Context) error {
+		j.Work = work
 		w, err := j.fence(ctx)
 		if err != nil {
 			return err
 		}
 		return j.persist(ctx, w, next, cause)
 	})
+	if err != nil {
+		j.Work = work
+	}
+	return err
+}
+
+// giveUp writes why the work is expired.
+func (j *Job) giveUp(ctx context.Context, cause error) error {
+	work := j.Work
+	err := store.InTx(ctx, j.r.c.Engine, func(ctx context.Context) error {
+		if _, err := j.fence(ctx); err != nil {
+			return err
+		}
+		var err error
+		work, err = j.r.rows.Update(ctx, j.ID, func(x *Work) error {
+			x.Cause, x.LastError, x.Tries = text(cause), text(cause), 0
+			return nil
+		})
+		return err
+	})
+	if err == nil {
+		// A wake that came during the step is still to be honoured.
+		work.Woken = j.Woken
+		j.Work = work
+	}
+	return err
+}
+
+// text is an error as every database can hold it, and never empty.
+func text(err error) string {
+	const limit = 4096
+	s := err.Error()
+	if len(s) > limit {
+		s = s[:limit]
+	}
+	if s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD"); s == "" {
+		s = "unknown error"
+	}
+	return s
 }
 
 // persist writes where the work goes; w is the row as it is now.
 func (j *Job) persist(ctx context.Context, w Work, next Next, cause error) error {
 	before := j.Woken
 	if next.kind == nextDone {
-		if w.Woken == before {
+		if w.Woken == before || next.over {
 			return j.r.rows.Delete(ctx, j.ID)
 		}
 		// Somebody called while the step ran: it looks once more.
@@ -102,15 +144,14 @@ func (j *Job) persist(ctx context.Context, w Work, next Next, cause error) error
 			x.Step, x.Tries, x.LastError, x.Due = next.step, 0, "", now
 		case cause != nil:
 			x.Tries++
-			x.LastError = cause.Error()
-			x.Due = now.Add(next.after)
-			x.LeaseUntil = now
+			x.LastError = text(cause)
+			x.Due, x.LeaseUntil, x.Owner = now.Add(next.after), now, ""
 		default:
-			x.Tries, x.LastError = 0, ""
-			x.Due, x.LeaseUntil = now.Add(next.after), now
+			x.Tries, x.LastError, x.Cause = 0, "", ""
+			x.Due, x.LeaseUntil, x.Owner = now.Add(next.after), now, ""
 		}
 		if next.kind == nextAgain {
-			if !x.Deadline.IsZero() && x.Due.After(x.Deadline) {
+			if x.Cause == "" && !x.Deadline.IsZero() && x.Due.After(x.Deadline) {
 				x.Due = x.Deadline
 			}
 			if w.Woken != before {
@@ -123,15 +164,20 @@ func (j *Job) persist(ctx context.Context, w Work, next Next, cause error) error
 	if err != nil {
 		return err
 	}
-	if next.kind == nextAgain && next.after < j.r.c.Poll {
-		store.AfterCommit(ctx, func() { time.AfterFunc(max(time.Until(out.Due), 0), j.r.Kick) })
+	if next.kind == nextAgain {
+		store.AfterCommit(ctx, func() { j.r.kickAfter(time.Until(out.Due)) })
 	}
 	j.Work = out
 	return nil
 }
 
-// release gives the work back without a change.
-func (j *Job) release(ctx context.Context) error {
-	_, err := j.r.rows.UpdateWhere(ctx, store.And(store.Eq("id", j.ID), store.Eq("lease", j.Lease)), store.Set{"lease_until": time.Now().UTC()})
+// release gives the work back without a change, to be looked at after wait.
+func (j *Job) release(ctx context.Context, wait time.Duration) error {
+	now := time.Now().UTC()
+	set := store.Set{"lease_until": now, "owner": ""}
+	if wait > 0 {
+		set["due_at"] = now.Add(wait)
+	}
+	_, err := j.r.rows.UpdateWhere(ctx, store.And(store.Eq("id", j.ID), store.Eq("lease", j.Lease), store.Eq("owner", j.r.owner)), set)
 	return err
 }

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,7 +32,9 @@ type Work struct {
 	Due time.Time `store:"due_at,index=work_due"`
 	// Deadline is when it is given up; zero means never (deletions).
 	Deadline time.Time `store:"deadline"`
-	// Lease counts the claims; Owner holds it until LeaseUntil.
+	// Lease is another number after each claim; Owner holds it until LeaseUntil.
+	// It begins anywhere, so that a worker of an object's earlier work can't
+	// pass for one of this.
 	Lease      int64     `store:"lease"`
 	Owner      string    `store:"owner"`
 	LeaseUntil time.Time `store:"lease_until"`
@@ -42,6 +47,8 @@ type Work struct {
 	// Since is when the work was put; LastError what failed last, for operators.
 	Since     time.Time `store:"since"`
 	LastError string    `store:"last_error"`
+	// Cause is why it is given up; from then on only Expire runs.
+	Cause string `store:"cause"`
 }
 
 // Table is the definition for an area's schema.
@@ -64,6 +71,7 @@ type Next struct {
 	step  string
 	after time.Duration
 	data  any
+	over  bool // Done whatever woke it
 }
 
 type nextKind uint8
@@ -94,7 +102,10 @@ type Step func(ctx context.Context, j *Job) (Next, error)
 type Handler struct {
 	Steps map[string]Step
 	// Expire brings the object to rest after cause. Its work is over when it
-	// returns nil, unless it has put other work in its place.
+	// returns nil, unless it has put other work in its place; work without a
+	// deadline that was woken meanwhile begins afresh. Expire is repeated until
+	// then, with a growing wait, and no step runs any more; after the first time,
+	// or a crash, cause is its text alone.
 	Expire func(ctx context.Context, j *Job, cause error) error
 }
 
@@ -111,7 +122,10 @@ type Config struct {
 	Poll time.Duration
 	// FirstWait and MaxWait bound the wait after a failure; 0 means 200 ms, 30 s.
 	FirstWait, MaxWait time.Duration
-	Log                *slog.Logger
+	// Alone says that no other process works on this database: the leases of one
+	// that died are void at once, not when they lapse.
+	Alone bool
+	Log   *slog.Logger
 }
 
 // Reconciler runs an area's work.
@@ -186,20 +200,35 @@ func (r *Reconciler) Put(ctx context.Context, kind, id string, b Begin) error {
 	if c := nacre.CallerFrom(ctx); c != nil {
 		w.Caller = c.Stored()
 	}
-	store.AfterCommit(ctx, r.Kick)
-	old, err := r.rows.Get(ctx, w.ID)
+	store.AfterCommit(ctx, func() { r.kickAfter(b.After) })
+	_, err := r.rows.GetForUpdate(ctx, w.ID)
 	switch {
 	case errors.Is(err, store.ErrNoRow):
-		return r.rows.Insert(ctx, w)
+		w.Lease = rand.Int64() >> 1
+		if err = r.rows.Insert(ctx, w); store.IsDuplicate(err) {
+			// Another transaction put some meanwhile.
+			err = store.ErrRaced
+		}
+		return err
 	case err != nil:
 		return err
 	}
 	_, err = r.rows.Update(ctx, w.ID, func(x *Work) error {
-		w.Lease, w.Woken = old.Lease+1, old.Woken+1
+		w.Lease, w.Woken = x.Lease+1, x.Woken+1
 		*x = w
 		return nil
 	})
 	return err
+}
+
+// kickAfter makes Run look when d has passed, unless its next poll is sooner.
+func (r *Reconciler) kickAfter(d time.Duration) {
+	switch {
+	case d <= 0:
+		r.Kick()
+	case d < r.c.Poll:
+		time.AfterFunc(d, r.Kick)
+	}
 }
 
 // Poke makes an object's work due now, or puts it when there is none; in the
@@ -228,6 +257,40 @@ func (r *Reconciler) Drop(ctx context.Context, kind, id string) error {
 	}
 	_, err := r.rows.DeleteWhere(ctx, store.Eq("id", workID(kind, id)))
 	return err
+}
+
+// PokeAll is [Reconciler.Poke] for many objects of a kind, in as few statements.
+func (r *Reconciler) PokeAll(ctx context.Context, kind string, ids []string, b Begin) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	if !store.Inside(ctx, r.c.Engine) {
+		return store.ErrTx
+	}
+	works := make([]string, len(ids))
+	for i, id := range ids {
+		works[i] = workID(kind, id)
+	}
+	n, err := r.rows.UpdateWhere(ctx, store.In("id", works), store.Set{"due_at": time.Now().UTC(), "woken": store.Increment(1)})
+	if err != nil {
+		return err
+	}
+	store.AfterCommit(ctx, r.Kick)
+	if n == int64(len(ids)) {
+		return nil
+	}
+	have, err := r.rows.Where(ctx, store.In("id", works))
+	if err != nil {
+		return err
+	}
+	for i, id := range ids {
+		if !slices.ContainsFunc(have, func(w Work) bool { return w.ID == works[i] }) {
+			if err := r.Put(ctx, kind, id, b); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Wake makes an object's work due now. A hint: without work it does nothing.
@@ -261,6 +324,12 @@ func (r *Reconciler) Kick() {
 
 // Run works until ctx ends, then waits for the steps that are running.
 func (r *Reconciler) Run(ctx context.Context) {
+	if r.c.Alone {
+		now := time.Now().UTC()
+		if _, err := r.rows.UpdateWhere(ctx, store.Greater("lease_until", now), store.Set{"lease_until": now}); err != nil && ctx.Err() == nil {
+			r.c.Log.Warn("taking over leases", "area", r.c.Area, "error", err)
+		}
+	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	slots := make(chan struct{}, r.c.Workers)
@@ -309,7 +378,8 @@ func (r *Reconciler) claim(ctx context.Context, limit int) ([]Work, error) {
 		skip = append(skip, id)
 	}
 	r.mu.Unlock()
-	due := store.And(store.LessEq("due_at", now), store.LessEq("lease_until", now))
+	// Kinds that this program does not know are for a newer one beside it.
+	due := store.And(store.LessEq("due_at", now), store.LessEq("lease_until", now), store.In("kind", slices.Sorted(maps.Keys(r.handlers))))
 	if len(skip) > 0 {
 		due = store.And(due, store.Not(store.In("id", skip)))
 	}
@@ -358,31 +428,42 @@ func (r *Reconciler) claim(ctx context.Context, limit int) ([]Work, error) {
 // drive runs steps until the work is done, waits, or is lost.
 func (r *Reconciler) drive(ctx context.Context, w Work) {
 	j := &Job{Work: w, r: r}
-	ctx = nacre.WithCaller(ctx, &j.Work.Caller)
-	stop := r.renew(ctx, j)
+	caller := w.Caller
+	ctx = nacre.WithCaller(ctx, &caller)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := r.renew(ctx, w.ID, w.Lease, cancel)
 	defer stop()
-	for ctx.Err() == nil {
-		again, err := r.once(ctx, j)
-		if errors.Is(err, ErrLost) {
+	for again := true; again && ctx.Err() == nil; {
+		var err error
+		if again, err = r.once(ctx, j); errors.Is(err, ErrLost) {
 			return
-		}
-		if err != nil && ctx.Err() == nil {
-			// The store itself fails: the lease lapses and the work is found again.
+		} else if err != nil && ctx.Err() == nil {
+			// The store itself fails. What is not given back here is found
+			// again when the lease has lapsed.
 			r.c.Log.Error("work", "area", r.c.Area, "id", w.ID, "step", j.Step, "error", err)
-			return
-		}
-		if !again {
+			_ = j.release(ctx, r.backoff(j.Tries))
 			return
 		}
 	}
-	// Shutting down: give the work back so that the next process goes on at once.
-	_ = j.release(context.WithoutCancel(ctx))
+	if ctx.Err() != nil {
+		// Shutting down: give the work back so that the next process goes on at once.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBack)
+		defer cancel()
+		_ = j.release(ctx, 0)
+	}
 }
 
-// renew keeps the lease while steps run, so that a slow one isn't doubled.
-func (r *Reconciler) renew(ctx context.Context, j *Job) (stop func()) {
+// giveBack bounds the writes of a step that ends with the process.
+const giveBack = 5 * time.Second
+
+// renew keeps the lease while steps run, so that a slow one isn't doubled. When
+// it turns out to be lost, the step's context ends.
+func (r *Reconciler) renew(ctx context.Context, id string, lease int64, lost func()) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
+	// The owner is compared too: it is empty once the work was given back.
+	mine := store.And(store.Eq("id", id), store.Eq("lease", lease), store.Eq("owner", r.owner))
 	go func() {
 		defer close(done)
 		t := time.NewTicker(r.c.Lease / 3)
@@ -392,7 +473,11 @@ func (r *Reconciler) renew(ctx context.Context, j *Job) (stop func()) {
 			case <-ctx.Done():
 				return
 			case <-t.C:
-				_, _ = r.rows.UpdateWhere(ctx, store.And(store.Eq("id", j.ID), store.Eq("lease", j.Lease)), store.Set{"lease_until": time.Now().UTC().Add(r.c.Lease)})
+				n, err := r.rows.UpdateWhere(ctx, mine, store.Set{"lease_until": time.Now().UTC().Add(r.c.Lease)})
+				if err == nil && n == 0 {
+					lost()
+					return
+				}
 			}
 		}
 	}()
@@ -402,27 +487,40 @@ func (r *Reconciler) renew(ctx context.Context, j *Job) (stop func()) {
 // once runs one step; again says that another follows at once.
 func (r *Reconciler) once(ctx context.Context, j *Job) (again bool, err error) {
 	h := r.handlers[j.Kind]
-	now := time.Now().UTC()
-	if !j.Deadline.IsZero() && now.After(j.Deadline) {
+	if j.Cause != "" {
+		return false, r.expire(ctx, h, j, errors.New(j.Cause))
+	}
+	if !j.Deadline.IsZero() && !time.Now().Before(j.Deadline) {
 		cause := fmt.Errorf("timed out in step %s", j.Step)
 		if j.LastError != "" {
 			cause = fmt.Errorf("timed out in step %s: %s", j.Step, j.LastError)
 		}
-		return r.expire(ctx, h, j, cause)
+		return false, r.giveUp(ctx, h, j, cause)
 	}
 	step := h.Steps[j.Step]
 	if step == nil {
-		return r.expire(ctx, h, j, fmt.Errorf("unknown step %q", j.Step))
+		// A newer program's, perhaps: tried again until the deadline.
+		step = func(context.Context, *Job) (Next, error) {
+			return Next{}, fmt.Errorf("unknown step %q", j.Step)
+		}
 	}
 	j.committed = nil
 	next, err := r.safely(ctx, j, step)
-	if errors.Is(err, ErrLost) || ctx.Err() != nil {
+	if errors.Is(err, ErrLost) {
+		return false, err
+	}
+	if ctx.Err() != nil {
+		if err == nil && next.kind != nextCommitted {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBack)
+			defer cancel()
+			err = j.finish(ctx, next, nil)
+		}
 		return false, err
 	}
 	if err != nil {
 		var f failure
 		if errors.As(err, &f) {
-			return r.expire(ctx, h, j, f.err)
+			return false, r.giveUp(ctx, h, j, f.err)
 		}
 		r.c.Log.Warn("step failed", "area", r.c.Area, "id", j.ID, "step", j.Step, "tries", j.Tries+1, "error", err)
 		return false, j.finish(ctx, Again(r.backoff(j.Tries)), err)
@@ -438,27 +536,36 @@ func (r *Reconciler) once(ctx context.Context, j *Job) (again bool, err error) {
 func (r *Reconciler) safely(ctx context.Context, j *Job, step Step) (n Next, err error) {
 	defer func() {
 		if p := recover(); p != nil {
+			r.c.Log.Error("panic", "area", r.c.Area, "id", j.ID, "step", j.Step, "panic", p, "stack", string(debug.Stack()))
 			err = fmt.Errorf("panic in step %s: %v", j.Step, p)
 		}
 	}()
 	return step(ctx, j)
 }
 
-func (r *Reconciler) expire(ctx context.Context, h Handler, j *Job, cause error) (bool, error) {
+// giveUp records the cause, so that from now on nothing but Expire runs whatever
+// dies, and expires the work.
+func (r *Reconciler) giveUp(ctx context.Context, h Handler, j *Job, cause error) error {
+	if err := j.giveUp(ctx, cause); err != nil {
+		return err
+	}
+	return r.expire(ctx, h, j, cause)
+}
+
+func (r *Reconciler) expire(ctx context.Context, h Handler, j *Job, cause error) error {
 	_, err := r.safely(ctx, j, func(ctx context.Context, j *Job) (Next, error) { return Next{}, h.Expire(ctx, j, cause) })
 	switch {
 	case errors.Is(err, ErrLost) || ctx.Err() != nil:
-		return false, err
+		return err
 	case err != nil:
 		r.c.Log.Error("expiring", "area", r.c.Area, "id", j.ID, "error", err)
-		return false, j.finish(ctx, Again(r.backoff(j.Tries)), cause)
+		return j.finish(ctx, Again(r.backoff(j.Tries)), err)
 	}
-	err = j.finish(ctx, Done(), nil)
-	if errors.Is(err, ErrLost) {
+	if err = j.finish(ctx, Next{kind: nextDone, over: !j.Deadline.IsZero()}, nil); errors.Is(err, ErrLost) {
 		// Expire put other work in its place.
 		err = nil
 	}
-	return false, err
+	return err
 }
 
 func (r *Reconciler) backoff(tries int) time.Duration {

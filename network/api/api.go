@@ -1,6 +1,6 @@
 // Package api is network's HTTP face: Neutron's API v2.0.
 //
-//	h := api.New(api.Config{Network: svc, Tokens: identity}).Handler()
+//	h := api.New(api.Config{Network: svc, Tokens: identity})
 //
 // Collections take one resource ("network") or several at once ("networks"),
 // filter by every attribute shown, and page with limit and marker. An extension
@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,15 +33,17 @@ type Config struct {
 type api struct{ s *network.Service }
 
 // Operations is the table of what is built.
-func Operations() []nacre.Operation { return New(Config{}).Operations() }
+func Operations() []nacre.Operation { return service(Config{}).Operations() }
 
-// New makes the API's service.
-func New(c Config) *rest.Service {
+// New serves the API.
+func New(c Config) http.Handler { return service(c).Handler() }
+
+func service(c Config) *rest.Service {
 	a := &api{s: c.Network}
 	return &rest.Service{
 		Name: "network", Dialect: rest.Neutron(), Tokens: c.Tokens, AuthURI: c.AuthURI, Observe: c.Observe, Log: c.Log,
 		Rewrite: func(p string) string { return strings.TrimSuffix(p, ".json") },
-		Routes: slices.Concat(a.versionRoutes(), a.networkRoutes(), a.subnetRoutes(), a.portRoutes(), a.routerRoutes(), a.floatingIPRoutes(), a.groupRoutes(),
+		Routes: slices.Concat(a.versionRoutes(), a.networkRoutes(), a.subnetRoutes(), a.poolRoutes(), a.portRoutes(), a.routerRoutes(), a.floatingIPRoutes(), a.groupRoutes(), a.addressGroupRoutes(),
 			a.quotaRoutes(), a.agentRoutes(), a.tagRoutes(), a.extensionRoutes()),
 	}
 }
@@ -248,9 +251,27 @@ func change[T any](name string, f func(r *rest.Request, in *T) (any, error)) res
 		if err := rest.DecodeInto(r, raw, []string{name}, &in); err != nil {
 			return nil, err
 		}
+		if err := ifMatch(r); err != nil {
+			return nil, err
+		}
 		v, err := f(r, &in)
 		return map[string]any{name: v}, err
 	})
+}
+
+// ifMatch reads "If-Match: revision_number=3" into the request's context.
+func ifMatch(r *rest.Request) error {
+	h := r.Header.Get("If-Match")
+	if h == "" {
+		return nil
+	}
+	v, ok := strings.CutPrefix(h, "revision_number=")
+	n, err := strconv.Atoi(v)
+	if !ok || err != nil {
+		return nacre.Errorf(nacre.Invalid, "HTTPBadRequest", "Requests with If-Match must be in the form: revision_number=NUMBER")
+	}
+	r.Request = r.WithContext(network.IfRevision(r.Context(), n))
+	return nil
 }
 
 func (a *api) tagRoutes() []rest.Route {
@@ -261,7 +282,7 @@ func (a *api) tagRoutes() []rest.Route {
 	type body struct {
 		Tags []string `json:"tags" valid:"required"`
 	}
-	for _, c := range []string{"networks", "subnets", "ports", "routers", "floatingips", "security-groups", "security_groups"} {
+	for _, c := range []string{"networks", "subnets", "subnetpools", "ports", "routers", "floatingips", "security-groups", "security_groups"} {
 		base := "/v2.0/" + c + "/{id}/tags"
 		add("GET", base, 200, rest.Do(func(r *rest.Request) (any, error) {
 			tags, err := a.s.Tags(r.Context(), c, r.Var("id"))

@@ -63,6 +63,30 @@ type networkBody struct {
 	Physical     *string  `json:"provider:physical_network" valid:"null"`
 	Segment      *int     `json:"provider:segmentation_id" valid:"null"`
 	ZoneHints    []string `json:"availability_zone_hints"`
+	// Segments is the other way to give the provider attributes; one is served.
+	Segments *[]segmentBody `json:"segments" valid:"null"`
+}
+
+type segmentBody struct {
+	Type     *string `json:"provider:network_type" valid:"null"`
+	Physical *string `json:"provider:physical_network" valid:"null"`
+	Segment  *int    `json:"provider:segmentation_id" valid:"null"`
+}
+
+// segment turns a list of one segment into the provider attributes.
+func (b *networkBody) segment() error {
+	if b.Segments == nil || len(*b.Segments) == 0 {
+		return nil
+	}
+	if b.Type != nil || b.Physical != nil || b.Segment != nil {
+		return nacre.Errorf(nacre.Invalid, "SegmentsSetInConjunctionWithProviders", "Segments and provider values cannot both be set.")
+	}
+	if len(*b.Segments) > 1 {
+		return nacre.Errorf(nacre.Invalid, "InvalidInput", "Invalid input for operation: networks of several segments are not served by this cloud.")
+	}
+	one := (*b.Segments)[0]
+	b.Type, b.Physical, b.Segment = one.Type, one.Physical, one.Segment
+	return nil
 }
 
 func set[T any](to *T, from *T) {
@@ -117,6 +141,9 @@ func (a *api) networkRoutes() []rest.Route {
 			if err != nil {
 				return nil, "", err
 			}
+			if err := b.segment(); err != nil {
+				return nil, "", err
+			}
 			n := network.Network{AdminUp: true, PortSecurity: true}
 			n.ProjectID = project
 			b.apply(&n)
@@ -128,6 +155,9 @@ func (a *api) networkRoutes() []rest.Route {
 			return one(r, n, err)
 		})},
 		{Method: "PUT", Path: base + "/{id}", Policy: []string{"update_network"}, View: networkView{}, Op: change("network", func(r *rest.Request, b *networkBody) (any, error) {
+			if err := b.segment(); err != nil {
+				return nil, err
+			}
 			n, err := a.s.UpdateNetwork(r.Context(), r.Var("id"), func(n *network.Network) error { b.apply(n); return nil })
 			return one(r, n, err)
 		})},
@@ -166,7 +196,7 @@ type subnetView struct {
 }
 
 func subnetOf(s network.Subnet) any {
-	v := subnetView{std: stdOf(s.Std), NetworkID: s.NetworkID, CIDR: s.CIDR, IPVersion: s.IPVersion, Gateway: null(s.Gateway), DNS: s.DNS, DHCP: s.DHCP, RAMode: null(s.RAMode), AddressMode: null(s.AddressMode), ServiceTypes: s.ServiceTypes}
+	v := subnetView{std: stdOf(s.Std), NetworkID: s.NetworkID, CIDR: s.CIDR, IPVersion: s.IPVersion, Gateway: null(s.Gateway), DNS: s.DNS, DHCP: s.DHCP, RAMode: null(s.RAMode), AddressMode: null(s.AddressMode), SubnetPool: null(s.SubnetPoolID), ServiceTypes: s.ServiceTypes}
 	for _, p := range s.Pools {
 		v.Pools = append(v.Pools, poolView{p.Start.String(), p.End.String()})
 	}
@@ -217,29 +247,32 @@ func parsePools(in []poolView) ([]network.Pool, error) {
 
 type subnetBody struct {
 	owner
-	NetworkID    string           `json:"network_id" valid:"format=uuid"`
-	Name         *string          `json:"name" valid:"max=255"`
-	Description  *string          `json:"description" valid:"max=255"`
-	CIDR         *string          `json:"cidr" valid:"null"`
-	IPVersion    int              `json:"ip_version"`
-	PrefixLen    *int             `json:"prefixlen"`
-	Gateway      rest.Opt[string] `json:"gateway_ip" valid:"null"`
-	Pools        *[]poolView      `json:"allocation_pools" valid:"null"`
-	DNS          *[]string        `json:"dns_nameservers" valid:"null"`
-	Routes       *[]routeView     `json:"host_routes" valid:"null"`
-	DHCP         *bool            `json:"enable_dhcp"`
-	RAMode       *string          `json:"ipv6_ra_mode" valid:"null"`
-	AddressMode  *string          `json:"ipv6_address_mode" valid:"null"`
-	SubnetPool   *string          `json:"subnetpool_id" valid:"null"`
-	ServiceTypes *[]string        `json:"service_types"`
-	DNSFixed     *bool            `json:"dns_publish_fixed_ip"`
-	Segment      *string          `json:"segment_id" valid:"null"`
+	NetworkID    string                `json:"network_id" valid:"format=uuid"`
+	Name         *string               `json:"name" valid:"max=255"`
+	Description  *string               `json:"description" valid:"max=255"`
+	CIDR         *string               `json:"cidr" valid:"null"`
+	IPVersion    int                   `json:"ip_version"`
+	PrefixLen    *int                  `json:"prefixlen"`
+	Gateway      rest.Opt[string]      `json:"gateway_ip" valid:"null"`
+	Pools        *[]poolView           `json:"allocation_pools" valid:"null"`
+	DNS          rest.Opt[[]string]    `json:"dns_nameservers" valid:"null"`
+	Routes       rest.Opt[[]routeView] `json:"host_routes" valid:"null"`
+	DHCP         *bool                 `json:"enable_dhcp"`
+	RAMode       *string               `json:"ipv6_ra_mode" valid:"null"`
+	AddressMode  *string               `json:"ipv6_address_mode" valid:"null"`
+	SubnetPool   *string               `json:"subnetpool_id" valid:"null"`
+	ServiceTypes *[]string             `json:"service_types"`
+	DefaultPool  *bool                 `json:"use_default_subnetpool"`
+	DNSFixed     *bool                 `json:"dns_publish_fixed_ip"`
+	Segment      *string               `json:"segment_id" valid:"null"`
 }
 
 func (b *subnetBody) apply(s *network.Subnet) (err error) {
 	set(&s.Name, b.Name)
 	set(&s.Description, b.Description)
-	set(&s.DNS, b.DNS)
+	if b.DNS.Set {
+		s.DNS = append([]string{}, b.DNS.Value...)
+	}
 	set(&s.DHCP, b.DHCP)
 	set(&s.RAMode, b.RAMode)
 	set(&s.AddressMode, b.AddressMode)
@@ -252,8 +285,8 @@ func (b *subnetBody) apply(s *network.Subnet) (err error) {
 			return err
 		}
 	}
-	if b.Routes != nil {
-		s.Routes, err = parseRoutes(*b.Routes, "host_routes")
+	if b.Routes.Set {
+		s.Routes, err = parseRoutes(b.Routes.Value, "host_routes")
 	}
 	return err
 }
@@ -280,14 +313,15 @@ func (a *api) subnetRoutes() []rest.Route {
 			switch {
 			case b.NetworkID == "":
 				return nil, "", nacre.Errorf(nacre.Invalid, "HTTPBadRequest", "Failed to parse request. Required attribute 'network_id' not specified")
-			case b.SubnetPool != nil || b.PrefixLen != nil:
-				return nil, "", nacre.Errorf(nacre.Invalid, "BadSubnetRequest", "Bad subnets request: subnet pools are not served by this cloud; give a cidr.")
 			case b.Segment != nil:
 				return nil, "", nacre.Errorf(nacre.Invalid, "BadSubnetRequest", "Bad subnets request: segments are not served by this cloud.")
 			}
 			in := network.NewSubnet{NoGateway: b.Gateway.Null, NoDHCP: b.DHCP != nil && !*b.DHCP}
 			in.NetworkID, in.IPVersion, in.ProjectID = b.NetworkID, b.IPVersion, project
 			set(&in.CIDR, b.CIDR)
+			set(&in.SubnetPoolID, b.SubnetPool)
+			set(&in.PrefixLen, b.PrefixLen)
+			set(&in.DefaultPool, b.DefaultPool)
 			if err := b.apply(&in.Subnet); err != nil {
 				return nil, "", err
 			}

@@ -29,6 +29,7 @@ type binding struct {
 	VIFType string         `json:"binding:vif_type"`
 	Details map[string]any `json:"binding:vif_details"`
 	Profile map[string]any `json:"binding:profile"`
+	Trusted *bool          `json:"trusted"`
 }
 
 type pairView struct {
@@ -51,8 +52,14 @@ func (a *api) portView(p network.Port, admin bool) portView {
 		if p.Host != "" {
 			v.VIFType, v.Details = "bridge", map[string]any{"port_filter": true, "connectivity": "l2"}
 		}
+		if p.BindingFailed {
+			v.VIFType, v.Details = "binding_failed", map[string]any{}
+		}
 		if v.Profile == nil {
 			v.Profile = map[string]any{}
+		}
+		if t, ok := p.Profile["trusted"].(bool); ok {
+			v.Trusted = &t
 		}
 	}
 	return v
@@ -71,21 +78,22 @@ type optionBody struct {
 
 type portBody struct {
 	owner
-	NetworkID      string          `json:"network_id" valid:"format=uuid"`
-	Name           *string         `json:"name" valid:"max=255"`
-	Description    *string         `json:"description" valid:"max=255"`
-	AdminUp        *bool           `json:"admin_state_up"`
-	MAC            *string         `json:"mac_address" valid:"null"`
-	DeviceID       *string         `json:"device_id" valid:"null,max=255"`
-	DeviceOwner    *string         `json:"device_owner" valid:"null,max=255"`
-	FixedIPs       *[]fixedIPBody  `json:"fixed_ips" valid:"null"`
-	SecurityGroups *[]string       `json:"security_groups" valid:"null"`
-	PortSecurity   *bool           `json:"port_security_enabled"`
-	Pairs          *[]pairView     `json:"allowed_address_pairs" valid:"null"`
-	DHCPOptions    *[]optionBody   `json:"extra_dhcp_opts" valid:"null"`
-	Host           *string         `json:"binding:host_id" valid:"null,max=255"`
-	VNICType       *string         `json:"binding:vnic_type" valid:"enum=normal|direct|macvtap|baremetal|direct-physical|virtio-forwarder|smart-nic|vdpa|accelerator-direct|accelerator-direct-physical|remote-managed"`
-	Profile        *map[string]any `json:"binding:profile" valid:"null"`
+	NetworkID      string                   `json:"network_id" valid:"format=uuid"`
+	Name           *string                  `json:"name" valid:"max=255"`
+	Description    *string                  `json:"description" valid:"max=255"`
+	AdminUp        *bool                    `json:"admin_state_up"`
+	MAC            *string                  `json:"mac_address" valid:"null"`
+	DeviceID       *string                  `json:"device_id" valid:"null,max=255"`
+	DeviceOwner    *string                  `json:"device_owner" valid:"null,max=255"`
+	FixedIPs       *[]fixedIPBody           `json:"fixed_ips" valid:"null"`
+	SecurityGroups *[]string                `json:"security_groups" valid:"null"`
+	PortSecurity   *bool                    `json:"port_security_enabled"`
+	Pairs          rest.Opt[[]pairView]     `json:"allowed_address_pairs" valid:"null"`
+	DHCPOptions    *[]optionBody            `json:"extra_dhcp_opts" valid:"null"`
+	Host           *string                  `json:"binding:host_id" valid:"null,max=255"`
+	VNICType       *string                  `json:"binding:vnic_type" valid:"enum=normal|direct|macvtap|baremetal|direct-physical|virtio-forwarder|smart-nic|vdpa|accelerator-direct|accelerator-direct-physical|remote-managed"`
+	Profile        rest.Opt[map[string]any] `json:"binding:profile" valid:"null"`
+	Trusted        *bool                    `json:"trusted"`
 }
 
 func (b *portBody) fixed() *[]network.FixedIP {
@@ -100,11 +108,11 @@ func (b *portBody) fixed() *[]network.FixedIP {
 }
 
 func (b *portBody) pairs() *[]network.Pair {
-	if b.Pairs == nil {
+	if !b.Pairs.Set {
 		return nil
 	}
 	out := []network.Pair{}
-	for _, p := range *b.Pairs {
+	for _, p := range b.Pairs.Value {
 		out = append(out, network.Pair{Address: p.Address, MAC: p.MAC})
 	}
 	return &out
@@ -154,7 +162,8 @@ func (a *api) createPort(r *rest.Request, b *portBody) (any, string, error) {
 	set(&in.DeviceOwner, b.DeviceOwner)
 	set(&in.Host, b.Host)
 	set(&in.VNICType, b.VNICType)
-	set(&in.Profile, b.Profile)
+	set(&in.Profile, b.Profile.Ptr())
+	in.Trusted = b.Trusted
 	set(&in.Pairs, b.pairs())
 	set(&in.DHCPOptions, b.options(nil))
 	set(&in.FixedIPs, b.fixed())
@@ -193,7 +202,7 @@ func (a *api) portRoutes() []rest.Route {
 				return nil, nacre.Errorf(nacre.Invalid, "HTTPBadRequest", "Cannot update read-only attribute network_id")
 			}
 			c := network.PortChange{Name: b.Name, Description: b.Description, DeviceID: b.DeviceID, DeviceOwner: b.DeviceOwner, MAC: b.MAC, Host: b.Host, VNICType: b.VNICType, AdminUp: b.AdminUp,
-				PortSecurity: b.PortSecurity, FixedIPs: b.fixed(), SecurityGroups: b.SecurityGroups, Pairs: b.pairs(), Profile: b.Profile}
+				PortSecurity: b.PortSecurity, FixedIPs: b.fixed(), SecurityGroups: b.SecurityGroups, Pairs: b.pairs(), Profile: b.Profile.Ptr(), Trusted: b.Trusted}
 			if b.DHCPOptions != nil {
 				old, err := a.s.Port(r.Context(), r.Var("id"))
 				if err != nil {

@@ -1,0 +1,210 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/network/dataplane"
+	"github.com/nacre-cloud/nacre/store"
+)
+
+// takeReport takes in what a host says. host comes from the topic.
+func (s *Service) takeReport(ctx context.Context, host string, r dataplane.Report) error {
+	h, err := s.hosts.One(ctx, store.Eq("name", host))
+	if errors.Is(err, store.ErrNoRow) {
+		s.log.Warn("report of an unknown host", "host", host)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if r.Full || r.Host != nil {
+		if _, err := s.hosts.Update(ctx, h.ID, func(h *Host) error {
+			h.Seen, h.Started = time.Now().UTC(), r.Started
+			if r.Host != nil {
+				h.Info = *r.Host
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	known := map[string]Place{}
+	if r.Full {
+		ps, err := s.places.Where(ctx, store.Eq("host", host))
+		if err != nil {
+			return err
+		}
+		for _, p := range ps {
+			known[p.ID] = p
+		}
+	}
+	for _, st := range r.States {
+		if p, ok := known[placeID(host, st.Kind, st.ID)]; ok && !p.Pending && st == (dataplane.State{Ref: dataplane.Ref{Kind: p.Kind, ID: p.ObjectID, Generation: p.Seen}, Active: p.Active, Reason: p.Reason}) {
+			continue // as we know it
+		}
+		if err := s.takeState(ctx, host, st); err != nil {
+			return err
+		}
+	}
+	if r.Full {
+		return s.resync(ctx, host, r)
+	}
+	return nil
+}
+
+func placeID(host string, kind dataplane.Kind, id string) string {
+	return host + "/" + string(kind) + "/" + id
+}
+
+// takeState notes what a host says of one object.
+func (s *Service) takeState(ctx context.Context, host string, st dataplane.State) error {
+	key := placeID(host, st.Kind, st.ID)
+	var before, after Place
+	err := s.tx(ctx, func(ctx context.Context) error {
+		p, err := s.places.GetForUpdate(ctx, key)
+		if errors.Is(err, store.ErrNoRow) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		before = p
+		switch {
+		case p.Gone && st.Absent && st.Generation >= p.Wanted:
+			return s.places.Delete(ctx, key)
+		case st.Absent || !p.Gone && st.Generation < p.Seen || p.Gone && st.Generation < p.Wanted:
+			return nil
+		case p.Gone:
+			// It was sent before it was to go, and would not heed the tombstone.
+			return s.overtake(ctx, p, st.Generation)
+		case st.Generation > p.Wanted:
+			gen, err := s.generation(ctx, p.Kind, p.ObjectID)
+			if err != nil && !isGone(err) {
+				return err
+			}
+			if st.Generation > gen {
+				// The host knows a later generation than there ever was: the database
+				// is an older one, brought back. A lower number it would not heed.
+				return s.overtake(ctx, p, st.Generation)
+			}
+		}
+		after, err = s.places.Update(ctx, key, func(p *Place) error {
+			p.Seen, p.Active, p.Reason = st.Generation, st.Active, st.Reason
+			p.Pending = st.Generation < p.Wanted
+			p.Wanted = max(p.Wanted, st.Generation)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return s.showState(ctx, after)
+	})
+	if err != nil || after.ID == "" || after.Kind != dataplane.KindPort || after.Active == before.Active && before.Seen == after.Seen {
+		return err
+	}
+	if s.hooks.PortWired != nil && after.Active && !after.Pending {
+		p, err := s.ports.Get(ctx, st.ID)
+		if err == nil && p.DeviceID != "" {
+			s.hooks.PortWired(nacre.AsService(ctx, "network"), p.DeviceID)
+		}
+	}
+	return nil
+}
+
+// showState puts what a host says into the object's status.
+func (s *Service) showState(ctx context.Context, p Place) error {
+	status := Down
+	if p.Active && !p.Pending {
+		status = Active
+	}
+	var err error
+	set := store.Set{"status": status}
+	w := store.And(store.Eq("id", p.ObjectID), store.Not(store.Eq("status", status)))
+	switch p.Kind {
+	case dataplane.KindPort:
+		_, err = s.ports.UpdateWhere(ctx, w, set)
+	case dataplane.KindNetwork:
+		if p.Active {
+			_, err = s.ports.UpdateWhere(ctx, store.And(store.Eq("network_id", p.ObjectID), store.Eq("device_owner", OwnerDHCP), store.Not(store.Eq("status", Active))), store.Set{"status": Active})
+		}
+	case dataplane.KindRouter:
+		if p.Active && !p.Pending {
+			if _, err = s.ports.UpdateWhere(ctx, store.And(store.Eq("device_id", p.ObjectID), store.In("device_owner", []string{OwnerRouter, OwnerGateway}), store.Not(store.Eq("status", Active))), store.Set{"status": Active}); err != nil {
+				return err
+			}
+			_, err = s.floatingips.UpdateWhere(ctx, store.And(store.Eq("router_id", p.ObjectID), store.Not(store.Eq("status", Active))), store.Set{"status": Active})
+		}
+	}
+	return err
+}
+
+// resync compares a host's full list with what it is to have, and sends again
+// what it lacks.
+func (s *Service) resync(ctx context.Context, host string, r dataplane.Report) error {
+	has := make(map[string]int64, len(r.States))
+	for _, st := range r.States {
+		if !st.Absent {
+			has[string(st.Kind)+"/"+st.ID] = st.Generation
+		}
+	}
+	ps, err := s.places.Where(ctx, store.Eq("host", host))
+	if err != nil {
+		return err
+	}
+	var lost []Place
+	pending := false
+	for _, p := range ps {
+		key := string(p.Kind) + "/" + p.ObjectID
+		gen, there := has[key]
+		delete(has, key)
+		if !p.Gone && !p.Pending && (!there || gen < p.Wanted) {
+			lost = append(lost, p)
+		}
+		pending = pending || p.Pending
+	}
+	for key := range has {
+		s.log.Warn("host has something that nobody wants there; left alone", "host", host, "object", key)
+	}
+	if !pending && len(lost) == 0 {
+		return nil
+	}
+	return s.tx(ctx, func(ctx context.Context) error {
+		for _, p := range lost {
+			// The same comparison again: it may have been confirmed meanwhile.
+			n, err := s.places.UpdateWhere(ctx, store.And(store.Eq("id", p.ID), store.Eq("wanted", p.Wanted), store.Eq("gone", false)), store.Set{"pending": true, "active": false})
+			if err != nil {
+				return err
+			}
+			if n > 0 && p.Kind == dataplane.KindPort {
+				p.Active, p.Pending = false, true
+				if err := s.showState(ctx, p); err != nil {
+					return err
+				}
+			}
+		}
+		s.poke(ctx, host)
+		return nil
+	})
+}
+
+// overtake gives a place a generation above the one that its host has.
+func (s *Service) overtake(ctx context.Context, p Place, gen int64) error {
+	next, err := s.bump(ctx, p.Kind, p.ObjectID, gen+1)
+	switch {
+	case isGone(err):
+		next = gen + 1
+	case err != nil:
+		return err
+	case p.Gone:
+		// The object lives on elsewhere, and must stay above its tombstone.
+		if _, err := s.raise(ctx, p.Kind, p.ObjectID, 2); err != nil {
+			return err
+		}
+	}
+	_, err = s.places.UpdateWhere(ctx, store.Eq("id", p.ID), store.Set{"wanted": next, "pending": true})
+	s.poke(ctx, p.Host)
+	return err
+}

@@ -1,0 +1,54 @@
+package servers
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/servers/kit"
+	"github.com/nacre-cloud/nacre/store"
+)
+
+// AuditLocal audits the cloud that a state directory holds, whether it runs or
+// not: it opens the databases and images, and starts and changes nothing. In a
+// running cloud it may see the middle of a change; ask again then.
+func AuditLocal(ctx context.Context, cfg kit.Config, parts Parts) (_ []nacre.Finding, err error) {
+	if _, err := os.Stat(filepath.Join(cfg.StateDir, "db")); err != nil {
+		return nil, err
+	}
+	open, err := choose("engine", cfg.Engine, parts.Engines)
+	if err != nil {
+		return nil, err
+	}
+	images, err := choose("images", cfg.Images, parts.Images)
+	if err != nil {
+		return nil, err
+	}
+	c := Config{Engines: map[string]store.Engine{}}
+	for _, area := range Areas() {
+		e, err := open(filepath.Join(cfg.StateDir, "db", area))
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, e.Close()) }()
+		c.Engines[area] = e
+	}
+	if c.Images, err = images(filepath.Join(cfg.StateDir, "images")); err != nil {
+		return nil, err
+	}
+	return Audit(ctx, c)
+}
+
+// Audit audits what engines and images hold, without starting anything: a cloud
+// that is stopped, or one that another process runs (then what is just under way
+// there may be found, too). Only Engines and Images of the Config are needed.
+func Audit(ctx context.Context, c Config) ([]nacre.Finding, error) {
+	cl, err := assemble(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	fs, err := cl.Audit(ctx)
+	return fs, errors.Join(err, cl.Close())
+}

@@ -1,0 +1,164 @@
+package servers
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/bus"
+	"github.com/nacre-cloud/nacre/compute"
+	"github.com/nacre-cloud/nacre/compute/hypervisor"
+	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/fernet"
+	"github.com/nacre-cloud/nacre/image"
+	"github.com/nacre-cloud/nacre/image/backend"
+	"github.com/nacre-cloud/nacre/network"
+	"github.com/nacre-cloud/nacre/network/dataplane"
+	"github.com/nacre-cloud/nacre/store"
+)
+
+// Config is what a cloud is made of. Engines and AdminPassword are required; the
+// zero value of everything else works.
+type Config struct {
+	// Engines keep each of [Areas]. No two areas share one. They stay the
+	// giver's, to be closed after Close.
+	Engines map[string]store.Engine
+	// Transport carries messages; nil is the one inside this process. It is
+	// closed by Close.
+	Transport bus.Transport
+	// Images keeps the bytes of images; nil keeps them in memory.
+	Images backend.Driver
+	// Hosts are the hosts whose agents run in this process. They stay the giver's.
+	Hosts []Host
+
+	// URL is the cloud's address as clients see it, without a path: it goes into
+	// the catalog. Empty means "http://127.0.0.1:5000".
+	URL string
+	// Region is the endpoints'; empty means "RegionOne".
+	Region string
+	// AdminPassword is the administrator's. It is set at each start; RandomPassword
+	// says that it holds 128 random bits, so that the cheapest hash is as good as any.
+	AdminPassword  string
+	RandomPassword bool
+
+	// Keys make and read tokens, CredentialKeys encrypt users' credentials; nil
+	// makes some that end with the process.
+	Keys, CredentialKeys *fernet.Keys
+	// Metadata answers guests; nil makes one with a random secret. Data planes
+	// that carry guests' requests are made with the same one.
+	Metadata *Metadata
+	// Policy decides, by area; without an entry the area's default rules hold.
+	Policy map[string]nacre.Enforcer
+	// BcryptCost of new passwords; 0 is identity's own.
+	BcryptCost int
+	// ReportDelay is how long an agent gathers changes before it reports; 0 is
+	// the agents' own.
+	ReportDelay time.Duration
+	// ReportInterval is the time between full reports of agents; 0 is their own.
+	ReportInterval time.Duration
+	// MaxImage bounds an image in bytes; 0 is image's own.
+	MaxImage int64
+	// Alone says that no other process serves these databases, so that work which
+	// a killed one had in hand goes on at once.
+	Alone bool
+	Log   *slog.Logger
+}
+
+// Host is a machine that runs guests.
+type Host struct {
+	// Name is what topics, services and the scheduler call it.
+	Name       string
+	Hypervisor hypervisor.Driver
+	// Dataplane is nil for a host that carries no packets.
+	Dataplane dataplane.Driver
+	// AgentDir is where the compute agent remembers what it reached; empty is
+	// nowhere.
+	AgentDir string
+}
+
+// Areas are the functions of a cloud that keep something, in the order in which
+// they are made.
+func Areas() []string { return []string{"identity", "image", "compute", "network"} }
+
+// Schema is what an area keeps; nil for a name that is not in Areas.
+func Schema(area string) *store.Schema {
+	switch area {
+	case "identity":
+		return identity.Schema()
+	case "image":
+		return image.Schema()
+	case "compute":
+		return compute.Schema()
+	case "network":
+		return network.Schema()
+	}
+	return nil
+}
+
+// Migrate brings each area's database to its schema. With apply false it changes
+// nothing, and fails with store.ErrSchema when something is missing.
+func Migrate(ctx context.Context, engines map[string]store.Engine, apply bool) error {
+	for _, area := range Areas() {
+		e := engines[area]
+		if e == nil {
+			return fmt.Errorf("servers: Config.Engines lacks %s", area)
+		}
+		if err := e.Migrate(ctx, Schema(area), apply); err != nil {
+			return fmt.Errorf("%s: %w", area, err)
+		}
+	}
+	return nil
+}
+
+func (c *Config) complete() error {
+	if c.URL == "" {
+		c.URL = "http://127.0.0.1:5000"
+	}
+	c.URL = strings.TrimRight(c.URL, "/")
+	if c.Region == "" {
+		c.Region = "RegionOne"
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Metadata == nil {
+		c.Metadata = NewMetadata("")
+	}
+	if c.Keys == nil {
+		c.Keys = fernet.Memory()
+	}
+	if c.CredentialKeys == nil {
+		c.CredentialKeys = fernet.Memory()
+	}
+	for i, h := range c.Hosts {
+		if h.Name == "" || h.Hypervisor == nil {
+			return fmt.Errorf("servers: Config.Hosts[%d] lacks a name or a hypervisor", i)
+		}
+		if slices.ContainsFunc(c.Hosts[:i], func(o Host) bool { return o.Name == h.Name }) {
+			return fmt.Errorf("servers: Config.Hosts has %s twice", h.Name)
+		}
+	}
+	return nil
+}
+
+// catalog is what stands at which path.
+var catalog = []struct{ typ, name, about, prefix, version string }{
+	{"identity", "keystone", "Identity", "/identity", ""},
+	{"image", "glance", "Image", "/image", ""},
+	{"compute", "nova", "Compute", "/compute", "/v2.1"},
+	{"placement", "placement", "Placement", "/placement", ""},
+	{"network", "neutron", "Networking", "/network", ""},
+}
+
+func (c *Config) services() []identity.BootstrapService {
+	var out []identity.BootstrapService
+	for _, s := range catalog {
+		url := c.URL + s.prefix + s.version
+		out = append(out, identity.BootstrapService{Type: s.typ, Name: s.name, Description: s.about, Public: url, Internal: url, Admin: url})
+	}
+	return out
+}

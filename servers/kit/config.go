@@ -1,0 +1,227 @@
+package kit
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/user"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Config is how a server is run. Each field can be set in a YAML file, by a
+// variable (NACRE_STATE_DIR) and by a flag (-state-dir); the later wins.
+type Config struct {
+	Listen   string `yaml:"listen" doc:"address and port to listen on"`
+	URL      string `yaml:"url" doc:"address as clients see it, for the catalog; empty is http:// (or https://) and listen"`
+	StateDir string `yaml:"state_dir" doc:"directory of databases, images, keys and clouds.yaml"`
+	Region   string `yaml:"region" doc:"region of the catalog's endpoints"`
+
+	Engine     string   `yaml:"engine" doc:"database engine of every area"`
+	Bus        string   `yaml:"bus" doc:"message bus"`
+	Images     string   `yaml:"images" doc:"where the bytes of images are kept"`
+	Hypervisor string   `yaml:"hypervisor" doc:"driver that runs guests: fake, libvirt"`
+	Dataplane  string   `yaml:"dataplane" doc:"driver that carries packets: fake, linux"`
+	Hosts      []string `yaml:"hosts" doc:"names of the hosts in this process; real drivers serve one"`
+
+	External  string   `yaml:"external" doc:"subnet of the network public; empty makes none"`
+	Private   string   `yaml:"private" doc:"subnet of the network demo; empty makes none"`
+	DNS       []string `yaml:"dns" doc:"name servers for the network demo"`
+	Image     string   `yaml:"image" doc:"file of an image to be there from the start"`
+	ImageName string   `yaml:"image_name" doc:"its name; empty is the file's"`
+	Accel     string   `yaml:"accel" doc:"libvirt: auto, kvm or tcg"`
+	Instances string   `yaml:"instances_dir" doc:"libvirt: directory of the guests' disks"`
+
+	LogLevel  string `yaml:"log_level" doc:"debug, info, warn or error"`
+	LogFormat string `yaml:"log_format" doc:"text or json"`
+	TLSCert   string `yaml:"tls_cert" doc:"file of the certificate chain; with tls_key it turns TLS on"`
+	TLSKey    string `yaml:"tls_key" doc:"file of the private key"`
+}
+
+// Default is a configuration before any file.
+func Default() Config {
+	return Config{Listen: "127.0.0.1:5000", StateDir: defaultStateDir(), Region: "RegionOne", Engine: "sqlite", Bus: "memory", Images: "file",
+		Hypervisor: "fake", Dataplane: "fake", Hosts: []string{"node1"}, External: "172.24.4.0/24", Private: "10.20.0.0/24", Accel: "auto",
+		Instances: "/var/lib/nacre/instances", LogLevel: "warn", LogFormat: "text"}
+}
+
+// defaultStateDir is ~/.local/state/nacre, of the calling user also under sudo.
+func defaultStateDir() string {
+	home, err := os.UserHomeDir()
+	if name := os.Getenv("SUDO_USER"); name != "" && os.Geteuid() == 0 {
+		if u, uerr := user.Lookup(name); uerr == nil {
+			home, err = u.HomeDir, nil
+		}
+	}
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(home, ".local", "state", "nacre")
+}
+
+// ErrPrinted says that what was asked (-h, -print-config) is done: exit well.
+var ErrPrinted = errors.New("printed")
+
+// Load reads a program's configuration: defaults, then the file of -config or
+// NACRE_CONFIG, then variables, then flags. Unknown names are errors.
+func Load(program string, args []string, getenv func(string) string, out io.Writer) (Config, error) {
+	c := Default()
+	fs := flag.NewFlagSet(program, flag.ContinueOnError)
+	fs.SetOutput(out)
+	file := fs.String("config", getenv("NACRE_CONFIG"), "`file` to read, in YAML")
+	show := fs.Bool("print-config", false, "write the configuration in force, commented, and end")
+	given := map[string]string{}
+	for _, f := range fields(&c) {
+		fs.Func(f.flag(), fmt.Sprintf("%s (%s; default %q)", f.doc, f.env(), f.text()), func(s string) error {
+			given[f.name] = s
+			return nil
+		})
+	}
+	switch err := fs.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return c, ErrPrinted
+	case err != nil:
+		return c, err
+	case fs.NArg() > 0:
+		return c, fmt.Errorf("%s takes no arguments: %q", program, fs.Arg(0))
+	}
+	if *file != "" {
+		if err := c.read(*file); err != nil {
+			return c, err
+		}
+	}
+	for _, f := range fields(&c) {
+		for from, text := range map[string]string{f.env(): getenv(f.env())} {
+			if text != "" {
+				if err := f.set(text); err != nil {
+					return c, fmt.Errorf("%s: %w", from, err)
+				}
+			}
+		}
+		if text, ok := given[f.name]; ok {
+			if err := f.set(text); err != nil {
+				return c, fmt.Errorf("-%s: %w", f.flag(), err)
+			}
+		}
+	}
+	if *show {
+		return c, errors.Join(ErrPrinted, c.Write(out))
+	}
+	return c, c.check()
+}
+
+func (c *Config) read(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // read only
+	d := yaml.NewDecoder(f)
+	d.KnownFields(true)
+	if err := d.Decode(c); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.StateDir == "":
+		return errors.New("state_dir is not set, and there is no home directory")
+	case len(c.Hosts) == 0:
+		return errors.New("hosts is empty: a cloud needs a host")
+	case (c.TLSCert == "") != (c.TLSKey == ""):
+		return errors.New("tls_cert and tls_key go together")
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		return fmt.Errorf("log_level: %w", err)
+	}
+	if c.LogFormat != "text" && c.LogFormat != "json" {
+		return fmt.Errorf("log_format is %q, neither text nor json", c.LogFormat)
+	}
+	return nil
+}
+
+// Write writes the configuration as a file that Load reads, with a comment above
+// each setting.
+func (c *Config) Write(w io.Writer) error {
+	for _, f := range fields(c) {
+		value, err := yaml.Marshal(map[string]any{f.name: f.v.Interface()})
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(w, "# %s (%s, -%s)\n%s\n", f.doc, f.env(), f.flag(), value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Logger is a logger as the configuration says.
+func (c *Config) Logger(w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.LogLevel)) // check has seen it
+	o := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// setting is a field of Config.
+type setting struct {
+	name, doc string
+	v         reflect.Value
+}
+
+func fields(c *Config) []setting {
+	v := reflect.ValueOf(c).Elem()
+	out := make([]setting, v.NumField())
+	for i := range out {
+		f := v.Type().Field(i)
+		out[i] = setting{f.Tag.Get("yaml"), f.Tag.Get("doc"), v.Field(i)}
+	}
+	return out
+}
+
+func (s setting) flag() string { return strings.ReplaceAll(s.name, "_", "-") }
+func (s setting) env() string  { return "NACRE_" + strings.ToUpper(s.name) }
+
+func (s setting) text() string {
+	if s.v.Kind() == reflect.Slice {
+		return strings.Join(s.v.Interface().([]string), ",")
+	}
+	return fmt.Sprint(s.v.Interface())
+}
+
+func (s setting) set(text string) error {
+	switch s.v.Kind() {
+	case reflect.String:
+		s.v.SetString(text)
+	case reflect.Slice:
+		var list []string
+		for part := range strings.SplitSeq(text, ",") {
+			if part = strings.TrimSpace(part); part != "" {
+				list = append(list, part)
+			}
+		}
+		s.v.Set(reflect.ValueOf(list))
+	case reflect.Bool:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return err
+		}
+		s.v.SetBool(b)
+	default:
+		return fmt.Errorf("%s can't be set from text", s.name)
+	}
+	return nil
+}

@@ -1,0 +1,293 @@
+package servers
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nacre-cloud/nacre/bus"
+	"github.com/nacre-cloud/nacre/compute/hypervisor"
+	"github.com/nacre-cloud/nacre/identity/fernet"
+	"github.com/nacre-cloud/nacre/image/backend"
+	"github.com/nacre-cloud/nacre/network/dataplane"
+	"github.com/nacre-cloud/nacre/servers/kit"
+	"github.com/nacre-cloud/nacre/store"
+)
+
+// Parts are the constructors that a program links, by the names that its
+// configuration uses.
+type Parts struct {
+	// Engines open an area's database; path has no suffix.
+	Engines    map[string]func(path string) (store.Engine, error)
+	Transports map[string]func(kit.Config) (bus.Transport, error)
+	Images     map[string]func(dir string) (backend.Driver, error)
+	// Hypervisors and Dataplanes open a host's drivers. Those that are io.Closers
+	// are closed at the end.
+	Hypervisors map[string]func(context.Context, Site) (hypervisor.Driver, error)
+	Dataplanes  map[string]func(context.Context, Site) (dataplane.Driver, error)
+}
+
+// Site is what a host's drivers are made with.
+type Site struct {
+	// Name is the host's; Dir is a directory of its own.
+	Name, Dir string
+	Config    kit.Config
+	Metadata  *Metadata
+	// External is the external network's subnet; not valid if there is none.
+	External netip.Prefix
+	Log      *slog.Logger
+}
+
+// Local is a cloud on one machine that keeps its state in a directory.
+type Local struct {
+	*Cloud
+	// Credentials is the path of clouds.yaml.
+	Credentials string
+
+	state  *kit.State
+	closes []func() error
+}
+
+// OpenLocal opens the cloud that the configuration's state directory holds, and
+// makes it when there is none: databases are migrated, secrets made, drivers
+// opened, seeds sown, clouds.yaml written. cfg.URL must be set (kit.Listen does).
+func OpenLocal(ctx context.Context, cfg kit.Config, parts Parts, log *slog.Logger) (_ *Local, err error) {
+	l := &Local{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}()
+	if l.state, err = kit.OpenState(cfg.StateDir); err != nil {
+		return nil, err
+	}
+	secrets, err := l.state.Secrets("admin_password", "demo_password", "metadata_secret")
+	if err != nil {
+		return nil, err
+	}
+	c := Config{URL: cfg.URL, Region: cfg.Region, AdminPassword: secrets["admin_password"], RandomPassword: true, Alone: true, Metadata: NewMetadata(secrets["metadata_secret"]), Log: log}
+	seed, err := seedOf(cfg)
+	if err != nil {
+		return nil, err
+	}
+	seed.DemoPassword, seed.RandomPassword = secrets["demo_password"], true
+	for _, step := range []func() error{
+		func() error { return l.openKeys(&c) },
+		func() error { return l.openStores(ctx, &c, cfg, parts) },
+		func() error { return l.openHosts(ctx, &c, cfg, parts, seed.External, log) },
+	} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	if l.Cloud, err = New(ctx, c); err != nil {
+		return nil, err
+	}
+	if _, err = l.Seed(ctx, seed); err != nil {
+		return nil, err
+	}
+	l.Credentials = l.state.Path("clouds.yaml")
+	auth := cfg.URL + "/identity/v3"
+	if err = kit.WriteClouds(l.Credentials,
+		kit.Credentials{Name: "nacre", AuthURL: auth, Region: cfg.Region, Username: "demo", Password: secrets["demo_password"], Project: "demo"},
+		kit.Credentials{Name: "nacre-admin", AuthURL: auth, Region: cfg.Region, Username: "admin", Password: secrets["admin_password"], Project: "admin"}); err != nil {
+		return nil, err
+	}
+	return l, l.state.Own()
+}
+
+// Close stops the cloud and closes what OpenLocal opened. Guests stay.
+func (l *Local) Close() error {
+	var err error
+	if l.Cloud != nil {
+		err = l.Cloud.Close()
+	}
+	for _, f := range slices.Backward(l.closes) {
+		err = errors.Join(err, f())
+	}
+	l.closes = nil
+	if l.state != nil {
+		err = errors.Join(err, l.state.Close())
+		l.state = nil
+	}
+	return err
+}
+
+func (l *Local) openKeys(c *Config) error {
+	for _, k := range []struct {
+		name string
+		to   **fernet.Keys
+	}{{"fernet-keys", &c.Keys}, {"credential-keys", &c.CredentialKeys}} {
+		dir := l.state.Path(k.name)
+		if err := fernet.Init(dir); err != nil {
+			return err
+		}
+		keys, err := fernet.Open(dir)
+		if err != nil {
+			return err
+		}
+		*k.to = keys
+	}
+	return nil
+}
+
+func (l *Local) openStores(ctx context.Context, c *Config, cfg kit.Config, parts Parts) error {
+	open, err := choose("engine", cfg.Engine, parts.Engines)
+	if err != nil {
+		return err
+	}
+	dir, err := l.state.MkdirAll("db")
+	if err != nil {
+		return err
+	}
+	c.Engines = map[string]store.Engine{}
+	for _, area := range Areas() {
+		e, err := open(filepath.Join(dir, area))
+		if err != nil {
+			return fmt.Errorf("the database of %s: %w", area, err)
+		}
+		l.closes = append(l.closes, e.Close)
+		c.Engines[area] = e
+	}
+	if err := Migrate(ctx, c.Engines, true); err != nil {
+		return err
+	}
+	transport, err := choose("bus", cfg.Bus, parts.Transports)
+	if err != nil {
+		return err
+	}
+	if c.Transport, err = transport(cfg); err != nil {
+		return err
+	}
+	images, err := choose("images", cfg.Images, parts.Images)
+	if err != nil {
+		return err
+	}
+	if dir, err = l.state.MkdirAll("images"); err != nil {
+		return err
+	}
+	c.Images, err = images(dir)
+	return err
+}
+
+func (l *Local) openHosts(ctx context.Context, c *Config, cfg kit.Config, parts Parts, external netip.Prefix, log *slog.Logger) error {
+	hv, err := choose("hypervisor", cfg.Hypervisor, parts.Hypervisors)
+	if err != nil {
+		return err
+	}
+	dp, err := choose("dataplane", cfg.Dataplane, parts.Dataplanes)
+	if err != nil {
+		return err
+	}
+	for _, name := range cfg.Hosts {
+		if name != filepath.Base(name) || strings.HasPrefix(name, ".") {
+			return fmt.Errorf("%q can't be a host's name", name)
+		}
+		dir, err := l.state.MkdirAll("hosts", name)
+		if err != nil {
+			return err
+		}
+		s := Site{Name: name, Dir: dir, Config: cfg, Metadata: c.Metadata, External: external, Log: log}
+		h := Host{Name: name, AgentDir: filepath.Join(dir, "agent")}
+		if h.Hypervisor, err = hv(ctx, s); err != nil {
+			return fmt.Errorf("the hypervisor of %s: %w", name, err)
+		}
+		if closer, ok := h.Hypervisor.(io.Closer); ok {
+			l.closes = append(l.closes, closer.Close)
+		}
+		if h.Dataplane, err = dp(ctx, s); err != nil {
+			return fmt.Errorf("the data plane of %s: %w", name, err)
+		}
+		l.closes = append(l.closes, h.Dataplane.Close)
+		c.Hosts = append(c.Hosts, h)
+	}
+	return nil
+}
+
+func choose[T any](what, name string, from map[string]T) (T, error) {
+	v, ok := from[name]
+	if !ok {
+		return v, fmt.Errorf("%s: there is no %q here, only %s", what, name, strings.Join(slices.Sorted(maps.Keys(from)), ", "))
+	}
+	return v, nil
+}
+
+func seedOf(cfg kit.Config) (Seed, error) {
+	s := Seed{Flavors: DefaultFlavors(), DNS: cfg.DNS}
+	for _, p := range []struct {
+		name, text string
+		to         *netip.Prefix
+	}{{"external", cfg.External, &s.External}, {"private", cfg.Private, &s.Private}} {
+		if p.text == "" {
+			continue
+		}
+		var err error
+		if *p.to, err = netip.ParsePrefix(p.text); err != nil {
+			return s, fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	if cfg.Image != "" {
+		base := filepath.Base(cfg.Image)
+		s.Image = SeedImage{Name: cmp.Or(cfg.ImageName, strings.TrimSuffix(base, filepath.Ext(base))), DiskFormat: "qcow2",
+			Open: func() (io.ReadCloser, error) { return os.Open(cfg.Image) }}
+		if ext := filepath.Ext(base); ext == ".raw" || ext == ".img" {
+			s.Image.DiskFormat = "raw"
+		}
+	}
+	return s, nil
+}
+
+// Main runs a local cloud until it is told to stop (SIGINT, SIGTERM), and exits.
+// It writes one line to standard output when the cloud is ready.
+func Main(program string, parts Parts) {
+	err := run(program, os.Args[1:], parts)
+	if err == nil || errors.Is(err, kit.ErrPrinted) {
+		os.Exit(0)
+	}
+	fmt.Fprintf(os.Stderr, "%s: %v\n", program, err)
+	os.Exit(1)
+}
+
+func run(program string, args []string, parts Parts) (err error) {
+	begun := time.Now()
+	cfg, err := kit.Load(program, args, os.Getenv, os.Stdout)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
+	log := cfg.Logger(os.Stderr)
+	listener, err := kit.Listen(&cfg)
+	if err != nil {
+		return err
+	}
+	cloud, err := OpenLocal(ctx, cfg, parts, log)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer func() { err = errors.Join(err, cloud.Close()) }()
+	served := make(chan error, 1)
+	serve, end := context.WithCancel(ctx)
+	defer end()
+	go func() { served <- kit.Serve(serve, listener, cloud.Handler(), cfg, log) }()
+	if err := cloud.Ready(ctx); err != nil {
+		end()
+		return errors.Join(err, <-served)
+	}
+	fmt.Printf("nacre: ready in %s at %s (auth URL %s/identity/v3; hypervisor %s, data plane %s); credentials: export OS_CLIENT_CONFIG_FILE=%s OS_CLOUD=nacre (or nacre-admin)\n",
+		time.Since(begun).Round(time.Millisecond), cfg.URL, cfg.URL, cfg.Hypervisor, cfg.Dataplane, cloud.Credentials)
+	return <-served
+}
