@@ -52,6 +52,15 @@ func (s *Service) endAction(ctx context.Context, server, name string, cause erro
 	return err
 }
 
+// cutActions closes what is open, whatever its name, because something else takes
+// its place; in the caller's transaction.
+func (s *Service) cutActions(ctx context.Context, server, why string) error {
+	now := time.Now().UTC()
+	_, err := s.actions.UpdateWhere(ctx, store.And(store.Eq("server_id", server), store.IsNull("finish_time")),
+		store.Set{"finish_time": now, "updated_at": now, "result": "Error", "message": why})
+	return err
+}
+
 // Actions lists what was asked of a server, newest first. A deleted server's are
 // still there.
 func (s *Service) Actions(ctx context.Context, server string, q nacre.Query, w ...store.Where) ([]Action, error) {

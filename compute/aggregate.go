@@ -103,14 +103,14 @@ func (s *Service) lockAggregates(ctx context.Context) error {
 
 // The changes of an aggregate, as nova words them when they are refused.
 const (
-	updateAggregate   = "Cannot update aggregate %d. Reason: %s."
-	updateMetadata    = "Cannot update metadata of aggregate %d. Reason: %s."
-	addToAggregate    = "Cannot add host to aggregate %d. Reason: %s."
-	removeFromAggreg  = "Cannot remove host from aggregate %d. Reason: %s."
-	instancesInZone   = "One or more hosts contain instances in this zone"
-	alreadyInZone     = "One or more hosts already in availability zone(s) ['%s']"
-	zoneWouldChange   = "The availability zone of host %s would change from '%s' to '%s', but it has servers. Move them away first"
-	aggregateNotEmpty = "Host aggregate is not empty"
+	updateAggregate     = "Cannot update aggregate %d. Reason: %s."
+	updateMetadata      = "Cannot update metadata of aggregate %d. Reason: %s."
+	addToAggregate      = "Cannot add host to aggregate %d. Reason: %s."
+	removeFromAggregate = "Cannot remove host from aggregate %d. Reason: %s."
+	instancesInZone     = "One or more hosts contain instances in this zone"
+	alreadyInZone       = "One or more hosts already in availability zone(s) ['%s']"
+	zoneWouldChange     = "The availability zone of host %s would change from '%s' to '%s', but it has servers. Move them away first"
+	aggregateNotEmpty   = "Host aggregate is not empty"
 )
 
 // changeAggregate runs fn on an aggregate and lets the hosts' zones follow.
@@ -291,7 +291,7 @@ func (s *Service) AddAggregateHost(ctx context.Context, number int64, host strin
 
 // RemoveAggregateHost takes a host out.
 func (s *Service) RemoveAggregateHost(ctx context.Context, number int64, host string) (HostAggregate, error) {
-	return s.changeAggregate(ctx, number, "remove_host", "removehost", removeFromAggreg, nacre.Conflict, func(_ context.Context, a *HostAggregate) error {
+	return s.changeAggregate(ctx, number, "remove_host", "removehost", removeFromAggregate, nacre.Conflict, func(_ context.Context, a *HostAggregate) error {
 		i := slices.Index(a.Hosts, host)
 		if i < 0 {
 			return nacre.Errorf(nacre.NotFound, "AggregateHostNotFound", "Cannot remove host %s in aggregate %d", host, number)
@@ -303,9 +303,9 @@ func (s *Service) RemoveAggregateHost(ctx context.Context, number int64, host st
 
 // DeleteAggregate removes an aggregate that has no hosts.
 func (s *Service) DeleteAggregate(ctx context.Context, number int64) error {
-	_, err := s.changeAggregate(ctx, number, "delete", "delete", removeFromAggreg, nacre.Invalid, func(_ context.Context, a *HostAggregate) error {
+	_, err := s.changeAggregate(ctx, number, "delete", "delete", removeFromAggregate, nacre.Invalid, func(_ context.Context, a *HostAggregate) error {
 		if len(a.Hosts) > 0 {
-			return nacre.Errorf(nacre.Invalid, "InvalidAggregateAction", removeFromAggreg, number, aggregateNotEmpty)
+			return nacre.Errorf(nacre.Invalid, "InvalidAggregateAction", removeFromAggregate, number, aggregateNotEmpty)
 		}
 		a.Deleted, a.LiveName = true, ""
 		return nil

@@ -42,6 +42,10 @@ type NewServer struct {
 	VolumeForm bool
 }
 
+// maxServers bounds one request, whatever the quota allows: its rows are one
+// transaction.
+const maxServers = 1000
+
 // CreateServers accepts servers to be built: rows, quota and work in one
 // transaction. What the user named (image, flavor, key, networks) is checked
 // with the user's own rights before.
@@ -75,6 +79,13 @@ func (s *Service) CreateServers(ctx context.Context, n NewServer) ([]Server, err
 func (s *Service) checkNewServer(ctx context.Context, n *NewServer) error {
 	n.Min = max(n.Min, 1)
 	n.Max = max(n.Max, n.Min)
+	if n.Min > maxServers {
+		return nacre.Errorf(nacre.Invalid, "", "At most %d servers can be made at once.", maxServers)
+	}
+	n.Max = min(n.Max, maxServers)
+	if n.Hostname != "" && n.Max > 1 {
+		return nacre.Errorf(nacre.Invalid, "AmbiguousHostnameForMultipleInstances", "Unable to allocate a single hostname to multiple instances")
+	}
 	if n.VolumeForm {
 		return nacre.Errorf(nacre.Invalid, "InvalidBDM", "Block Device Mapping is Invalid: no block storage service serves volumes in this cloud.")
 	}
@@ -211,8 +222,6 @@ func (s *Service) acceptServers(ctx context.Context, c *nacre.Caller, n NewServe
 			sv.Hostname = n.Hostname
 			if sv.Hostname == "" {
 				sv.Hostname = hostnameOf(sv.Name, sv.ID)
-			} else if count > 1 {
-				sv.Hostname = fmt.Sprintf("%s-%d", n.Hostname, i+1)
 			}
 			out = append(out, sv)
 		}
@@ -258,23 +267,22 @@ func (s *Service) reserve(ctx context.Context, project string, f Flavor, n NewSe
 	if err != nil {
 		return 0, err
 	}
+	// As many as fit, at most what is wanted.
 	one := map[string]int64{"instances": 1, "cores": int64(f.VCPUs), "ram": int64(f.RAM)}
-	for count := n.Max; count >= n.Min; count-- {
-		over := ""
-		for _, r := range []string{"cores", "instances", "ram"} {
-			if l := limits[r]; l >= 0 && used[r]+one[r]*int64(count) > l {
-				over = r
-			}
+	count := int64(n.Max)
+	for _, r := range []string{"cores", "instances", "ram"} {
+		l := limits[r]
+		if l < 0 || one[r] == 0 {
+			continue
 		}
-		if over == "" {
-			return count, nil
-		}
-		if count == n.Min {
+		if fit := max(l-used[r], 0) / one[r]; fit < int64(n.Min) {
 			return 0, nacre.Errorf(nacre.QuotaExceeded, "TooManyInstances", "Quota exceeded for %s: Requested %d, but already used %d of %d %s",
-				over, one[over]*int64(count), used[over], limits[over], over)
+				r, one[r]*int64(n.Min), used[r], l, r)
+		} else if fit < count {
+			count = fit
 		}
 	}
-	return 0, nil
+	return int(count), nil
 }
 
 // injectedFit holds injected files to their quota.

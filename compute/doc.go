@@ -1,5 +1,6 @@
-// Package compute is Nova as a library: servers, flavors, keypairs, hosts, and
-// (in the sub-area compute/placement) what hosts offer.
+// Package compute is Nova as a library: servers, flavors, keypairs, server groups,
+// hosts and their aggregates, and (in the sub-area compute/placement) what hosts
+// offer.
 //
 //	svc, err := compute.New(compute.Config{
 //		Engine: engine, Bus: b, Images: images, Networks: networks, Placement: pl,
@@ -21,6 +22,10 @@
 //
 // A server becomes ACTIVE only after its ports are wired: the guest is built
 // paused, the data plane reports its ports, then the guest runs.
+//
+// A server group's policy holds however many of its servers are placed at once: the
+// claim of a host looks again, under the group's lock. A host is in one zone, and
+// nothing moves a server into another.
 //
 // What a host destroys, a tombstone names. A host that has not answered yet keeps
 // its tombstone; the server itself is gone for the user.

@@ -99,6 +99,9 @@ func (s *Service) DeleteServer(ctx context.Context, id, rule string) error {
 				return err
 			}
 		}
+		if err := s.cutActions(ctx, id, "The server was deleted."); err != nil {
+			return err
+		}
 		if err := s.beginAction(ctx, sv, "delete"); err != nil {
 			return err
 		}
@@ -197,6 +200,9 @@ func (s *Service) Do(ctx context.Context, id string, d Deed) error {
 		if err != nil {
 			return err
 		}
+		if err := s.cutActions(ctx, id, "The server was rebooted."); err != nil {
+			return err
+		}
 		if err := s.beginAction(ctx, sv, r.action); err != nil {
 			return err
 		}
@@ -218,6 +224,9 @@ func (s *Service) SetLock(ctx context.Context, id string, locked bool, reason st
 		return err
 	}
 	_, err := s.servers.Update(ctx, id, func(sv *Server) error {
+		if sv.Deleted {
+			return serverNotFound(id)
+		}
 		sv.Locked, sv.LockedReason, sv.Updated = locked, reason, time.Now().UTC()
 		return nil
 	})
@@ -225,19 +234,30 @@ func (s *Service) SetLock(ctx context.Context, id string, locked bool, reason st
 }
 
 // ResetState sets active or error, for administrators. Work that the server had
-// is dropped: its row is at rest afterwards.
+// is dropped: its row is at rest afterwards. Only a deletion goes on: its host may
+// have destroyed the guest already.
 func (s *Service) ResetState(ctx context.Context, id, state string) error {
 	if _, err := s.serverFor(ctx, id, "os_compute_api:os-admin-actions:reset_state"); err != nil {
 		return err
 	}
 	return store.InTx(ctx, s.c.Engine, func(ctx context.Context) error {
-		if _, err := s.servers.Update(ctx, id, func(sv *Server) error {
-			sv.VMState, sv.TaskState, sv.Updated = state, "", time.Now().UTC()
+		sv, err := s.servers.Update(ctx, id, func(sv *Server) error {
+			if sv.Deleted {
+				return serverNotFound(id)
+			}
+			sv.VMState, sv.Updated = state, time.Now().UTC()
+			if sv.TaskState != TaskDeleting {
+				sv.TaskState = ""
+			}
 			if state == VMActive {
 				sv.Fault = nil
 			}
 			return nil
-		}); err != nil {
+		})
+		if err != nil || sv.TaskState == TaskDeleting {
+			return err
+		}
+		if err := s.cutActions(ctx, id, "The server's state was reset."); err != nil {
 			return err
 		}
 		return s.work.Drop(ctx, kindServer, id)

@@ -287,6 +287,9 @@ func (s *Service) SetMetadata(ctx context.Context, id string, m map[string]strin
 		return nil, err
 	}
 	sv, err = s.servers.Update(ctx, id, func(sv *Server) error {
+		if sv.Deleted {
+			return serverNotFound(id)
+		}
 		next := map[string]string{}
 		if !replace {
 			for k, v := range sv.Metadata {
@@ -315,7 +318,7 @@ func (s *Service) DeleteMetadata(ctx context.Context, id, key string) error {
 		return err
 	}
 	_, err = s.servers.Update(ctx, id, func(sv *Server) error {
-		if _, ok := sv.Metadata[key]; !ok {
+		if _, ok := sv.Metadata[key]; !ok || sv.Deleted {
 			return nacre.Errorf(nacre.NotFound, "", "Metadata item was not found")
 		}
 		delete(sv.Metadata, key)
@@ -337,6 +340,9 @@ func (s *Service) SetTags(ctx context.Context, id, rule string, change func(tags
 	var out []string
 	err = store.InTx(ctx, s.c.Engine, func(ctx context.Context) error {
 		got, err := s.servers.Update(ctx, sv.ID, func(sv *Server) error {
+			if sv.Deleted {
+				return serverNotFound(id)
+			}
 			tags, err := change(slices.Clone(sv.Tags))
 			if err != nil {
 				return err

@@ -70,6 +70,8 @@ var ruleTable = []ruleRow{
 	{"os_compute_api:ips:show", ruleReader, "Show IP addresses details for a network label of a server.", "GET /servers/{server_id}/ips/{network_label}"},
 	{"os_compute_api:os-attach-interfaces:list", ruleReader, "List port interfaces attached to a server.", "GET /servers/{server_id}/os-interface"},
 	{"os_compute_api:os-attach-interfaces:show", ruleReader, "Show details of a port interface attached to a server.", "GET /servers/{server_id}/os-interface/{port_id}"},
+	{"os_compute_api:os-attach-interfaces:create", ruleMember, "Attach an interface to a server.", "POST /servers/{server_id}/os-interface"},
+	{"os_compute_api:os-attach-interfaces:delete", ruleMember, "Detach an interface from a server.", "DELETE /servers/{server_id}/os-interface/{port_id}"},
 	{"os_compute_api:os-security-groups:list", ruleReader, "List security groups of server.", "GET /servers/{server_id}/os-security-groups"},
 	{"os_compute_api:os-flavor-manage:create", ruleAdmin, "Create a flavor.", "POST /flavors"},
 	{"os_compute_api:os-flavor-manage:update", ruleAdmin, "Update a flavor.", "PUT /flavors/{flavor_id}"},

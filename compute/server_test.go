@@ -11,6 +11,7 @@ import (
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/compute"
 	"github.com/nacre-cloud/nacre/compute/hypervisor"
+	"github.com/nacre-cloud/nacre/compute/hypervisor/fake"
 	"github.com/nacre-cloud/nacre/compute/internal/computetest"
 	"github.com/nacre-cloud/nacre/store"
 )
@@ -134,20 +135,93 @@ func TestPortsAreNeverWired(t *testing.T) {
 }
 
 func TestDeleteInEveryState(t *testing.T) {
+	// At each of these moments of a build the server is deleted.
+	moments := map[string]func(c *computetest.Cloud, strike func()){
+		"its port is being made":  func(c *computetest.Cloud, strike func()) { c.Nets.OnPort(strike) },
+		"the host is building it": func(c *computetest.Cloud, strike func()) { fault(c, "Create", strike) },
+		"the host has half of it": func(c *computetest.Cloud, strike func()) { fault(c, fake.MidCreate, strike) },
+		"it is let run":           func(c *computetest.Cloud, strike func()) { fault(c, "Resume", strike) },
+	}
+	for name, plant := range moments {
+		t.Run(name, func(t *testing.T) {
+			computetest.Each(t, func(t *testing.T, e store.Engine) {
+				c := computetest.Start(t, computetest.NewWorld(e, "h1"))
+				id, struck := make(chan string, 1), false
+				plant(c, func() {
+					if !struck {
+						struck = true
+						require.NoError(t, c.Compute.DeleteServer(computetest.User("p1"), <-id, "os_compute_api:servers:delete"))
+					}
+				})
+				sv := c.Boot(computetest.User("p1"), c.Flavor(), 1)[0]
+				id <- sv.ID
+				c.Reach(sv.ID, "")
+				require.True(t, struck)
+				c.Clean()
+				require.Zero(t, c.Instances(t))
+				require.Zero(t, c.Nets.Count())
+				as, err := c.Compute.Actions(computetest.User("p1"), sv.ID, nacre.Query{})
+				require.NoError(t, err)
+				results := map[string]string{}
+				for _, a := range as {
+					results[a.Name] = a.Result + a.Message
+				}
+				require.Equal(t, map[string]string{"create": "ErrorThe server was deleted.", "delete": "Success"}, results)
+			})
+		})
+	}
+	t.Run("before anything and while it waits for its ports", func(t *testing.T) {
+		computetest.Each(t, func(t *testing.T, e store.Engine) {
+			c := computetest.Start(t, computetest.NewWorld(e, "h1"))
+			c.Nets.Hold(true)
+			flavor := c.Flavor()
+			for _, wait := range []bool{false, true} {
+				sv := c.Boot(computetest.User("p1"), flavor, 1)[0]
+				if wait {
+					c.Eventually("the host has built it", func() bool { return c.Instances(t) == 1 })
+				}
+				require.NoError(t, c.Compute.DeleteServer(computetest.User("p1"), sv.ID, "os_compute_api:servers:delete"))
+				c.Reach(sv.ID, "")
+				c.Clean()
+				require.Zero(t, c.Instances(t))
+				require.Zero(t, c.Nets.Count())
+			}
+		})
+	})
+}
+
+// fault has the host do something before a method of its driver.
+func fault(c *computetest.Cloud, method string, do func()) {
+	c.Drivers["h1"].Fault(method, "", func(context.Context, string) error {
+		do()
+		return nil
+	})
+}
+
+func TestResetState(t *testing.T) {
 	computetest.Each(t, func(t *testing.T, e store.Engine) {
 		c := computetest.Start(t, computetest.NewWorld(e, "h1"))
-		flavor := c.Flavor()
-		c.Nets.Hold(true)
-		for range 5 {
-			// Each is somewhere else on its way when it is deleted.
-			sv := c.Boot(computetest.User("p1"), flavor, 1)[0]
-			time.Sleep(3 * time.Millisecond)
-			require.NoError(t, c.Compute.DeleteServer(computetest.User("p1"), sv.ID, "os_compute_api:servers:delete"))
-			c.Reach(sv.ID, "")
-		}
+		sv := c.Boot(computetest.User("p1"), c.Flavor(), 1)[0]
+		c.Reach(sv.ID, "ACTIVE")
+		// Work at hand is dropped.
+		block := make(chan struct{})
+		c.Drivers["h1"].Fault("Stop", "", func(context.Context, string) error { <-block; return nil })
+		require.NoError(t, c.Compute.Do(computetest.User("p1"), sv.ID, compute.Stop))
+		require.NoError(t, c.Compute.ResetState(computetest.Admin(), sv.ID, compute.VMError))
+		c.Reach(sv.ID, "ERROR")
+		close(block)
+		require.NoError(t, c.Compute.Do(computetest.User("p1"), sv.ID, compute.RebootHard))
+		c.Reach(sv.ID, "ACTIVE")
+		c.Clean()
+
+		// A deletion goes on.
+		c.StopHost("h1")
+		require.NoError(t, c.Compute.DeleteServer(computetest.User("p1"), sv.ID, "os_compute_api:servers:delete"))
+		require.NoError(t, c.Compute.ResetState(computetest.Admin(), sv.ID, compute.VMActive))
+		c.StartHost("h1")
+		c.Reach(sv.ID, "")
 		c.Clean()
 		require.Zero(t, c.Instances(t))
-		require.Zero(t, c.Nets.Count())
 	})
 }
 
@@ -181,6 +255,12 @@ func TestQuota(t *testing.T) {
 		got, err := c.Compute.CreateServers(computetest.User("p1"), compute.NewServer{Name: "x", ImageID: computetest.ImageID, FlavorID: flavor, Min: 1, Max: 5})
 		require.NoError(t, err)
 		require.Len(t, got, 1, "as many as fit, at least the minimum")
+
+		// However many are asked for, it is counted, not tried.
+		require.NoError(t, c.Compute.SetQuota(computetest.Admin(), "p2", map[string]int64{"instances": 4, "cores": 3}, false))
+		got, err = c.Compute.CreateServers(computetest.User("p2"), compute.NewServer{Name: "x", ImageID: computetest.ImageID, FlavorID: flavor, Min: 1, Max: 1<<31 - 1})
+		require.NoError(t, err)
+		require.Len(t, got, 3)
 	})
 }
 
@@ -256,6 +336,13 @@ func TestAuditFindsDamage(t *testing.T) {
 			"a stray tag": {func() error {
 				return tags.Insert(ctx, compute.ServerTag{ID: "x/y", ServerID: "x", Tag: "y"})
 			}, func() error { return tags.Delete(ctx, "x/y") }, "is of a server that is not there"},
+			"a group that is not there": {func() error {
+				_, err := servers.Update(ctx, sv.ID, func(s *compute.Server) error { s.GroupID = "none"; return nil })
+				return err
+			}, func() error {
+				_, err := servers.Update(ctx, sv.ID, func(s *compute.Server) error { s.GroupID = ""; return nil })
+				return err
+			}, "which is not there"},
 			"a host that is not known": {func() error {
 				_, err := servers.Update(ctx, sv.ID, func(s *compute.Server) error { s.Host = "gone"; return nil })
 				return err

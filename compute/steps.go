@@ -439,15 +439,16 @@ func (s *Service) stepDelete(ctx context.Context, j *reconcile.Job) (reconcile.N
 		if err := s.c.Placement.Release(ctx, sv.ID); err != nil {
 			return err
 		}
-		if _, err := s.serverTags.DeleteWhere(ctx, store.Eq("server_id", sv.ID)); err != nil {
-			return err
-		}
+		// The server's row first: whoever writes its tags holds it too.
 		now := time.Now().UTC()
 		out, err := s.servers.Update(ctx, sv.ID, func(x *Server) error {
 			x.Deleted, x.VMState, x.TaskState, x.Terminated, x.Updated, x.Ports = true, VMDeleted, "", now, now, nil
 			return nil
 		})
 		if err != nil {
+			return err
+		}
+		if _, err := s.serverTags.DeleteWhere(ctx, store.Eq("server_id", sv.ID)); err != nil {
 			return err
 		}
 		if err := s.endAction(ctx, sv.ID, "delete", nil); err != nil {

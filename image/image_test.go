@@ -179,7 +179,7 @@ type broken struct{ after io.Reader }
 
 func (b broken) Read(p []byte) (int, error) {
 	n, err := b.after.Read(p)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = errors.New("the connection broke")
 	}
 	return n, err

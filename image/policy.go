@@ -8,7 +8,7 @@ const (
 	ownerMember = "role:admin or (role:member and project_id:%(project_id)s)"
 	newImage    = "role:admin or (role:member and project_id:%(project_id)s and project_id:%(owner)s)"
 	reader      = "role:admin or (role:reader and (project_id:%(project_id)s or project_id:%(member_id)s or 'community':%(visibility)s or 'public':%(visibility)s or 'shared':%(visibility)s))"
-	// sharedReader has no parentheses after the or, as in glance; and binds tighter.
+	// As in glance without parentheses: "and" binds tighter than "or".
 	sharedReader = "role:admin or role:reader and (project_id:%(project_id)s or project_id:%(member_id)s)"
 	download     = "role:admin or (role:member and (project_id:%(project_id)s or project_id:%(member_id)s or 'community':%(visibility)s or 'public':%(visibility)s or 'shared':%(visibility)s))"
 )

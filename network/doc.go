@@ -1,5 +1,5 @@
 // Package network is Neutron as a library: networks, subnets, ports, routers,
-// floating IPs, security groups.
+// floating IPs, security groups, address groups, subnet pools.
 //
 //	svc, err := network.New(network.Config{Engine: engine, Bus: b})
 //	go svc.Run(ctx)
@@ -17,5 +17,20 @@
 // removes only what it is told to; what is deleted here stays as a tombstone
 // until the host says that it is gone.
 //
-// A port is ACTIVE only while its host says that it is wired.
+// A port is ACTIVE only while its host says that it is wired. A port bound to a
+// host that was never added has failed to bind; it is wired when the host comes.
+//
+// # Who gets what
+//
+// A guest's port goes to its host, with its network and its security groups, and
+// those that their rules name as remote. Routers with their networks go to the
+// first host that was added. What a host has no more use for gets a tombstone.
+//
+// # Generations
+//
+// Each object has one, which only grows. It goes up before its places are looked
+// at, so that a host that is given the object meanwhile is seen, and past the
+// tombstone's when the object leaves a host but lives on, so that it can come back.
+// A host that knows a later generation than there ever was (the database is an
+// older copy) is overtaken.
 package network

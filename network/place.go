@@ -248,7 +248,7 @@ func (s *Service) tellHosts(ctx context.Context, kind dataplane.Kind, id string)
 func (s *Service) remove(ctx context.Context, kind dataplane.Kind, id, host string) error {
 	w := placesOf(kind, id)
 	if host != "" {
-		w = store.And(w, store.Eq("host", host))
+		w = store.And(store.Eq("id", placeID(host, kind, id)), store.Eq("gone", false))
 	}
 	ps, err := s.places.Where(ctx, w)
 	if err != nil || len(ps) == 0 {

@@ -449,6 +449,6 @@ func (s *Service) dropPort(ctx context.Context, id, network string) error {
 // tellPorts hints to whoever owns a device that its ports changed.
 func (s *Service) tellPorts(ctx context.Context, device, owner string) {
 	if s.hooks.PortsChanged != nil && strings.HasPrefix(owner, ownerCompute) {
-		s.hooks.PortsChanged(store.Detach(nacre.AsService(ctx, "network")), device)
+		store.AfterCommit(ctx, func() { s.hooks.PortsChanged(store.Detach(nacre.AsService(ctx, "network")), device) })
 	}
 }

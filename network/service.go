@@ -257,6 +257,12 @@ func (s *Service) tx(ctx context.Context, fn func(ctx context.Context) error) er
 	})
 }
 
+// Together makes the changes that fn asks this service for all at once, or none of
+// them. fn may run again, and does nothing else.
+func (s *Service) Together(ctx context.Context, fn func(ctx context.Context) error) error {
+	return s.tx(ctx, fn)
+}
+
 // poke has a host looked at when the transaction of [Service.tx] ends.
 func (s *Service) poke(ctx context.Context, host string) {
 	ctx.Value(pokesKey{}).(*pokes).hosts[host] = true

@@ -3,7 +3,6 @@ package servers
 import (
 	"context"
 	"net/netip"
-	"strings"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/compute"
@@ -123,7 +122,7 @@ func (cl *Cloud) auditEdges(ctx context.Context) ([]nacre.Finding, error) {
 	device := map[string]string{}
 	for _, p := range ports {
 		device[p.ID] = p.DeviceID
-		if strings.HasPrefix(p.DeviceOwner, "compute:") && servers[p.DeviceID] == nil {
+		if p.Served && servers[p.DeviceID] == nil {
 			out = append(out, nacre.Finding{Area: "network", Kind: "port", ID: p.ID, Problem: "belongs to server " + p.DeviceID + ", which is not there"})
 		}
 	}

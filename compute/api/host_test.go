@@ -41,6 +41,9 @@ func TestHypervisors(t *testing.T) {
 		x = list("2.88", "/detail")[0].(map[string]any)
 		require.Equal(t, sortedUnion(short, []string{"host_ip", "hypervisor_type", "hypervisor_version", "service", "uptime"}), keysOf(x))
 
+		require.Contains(t, x["uptime"], " up 0 min,")
+		up := c.do("GET", "/v2.1/os-hypervisors/1/uptime", "admin", "", "").at("hypervisor")
+		require.Equal(t, sortedUnion(short, []string{"uptime"}), keysOf(up))
 		// With their servers: a path of its own, then a parameter.
 		require.Len(t, list("", "/"+host+"/servers")[0].(map[string]any)["servers"], 1)
 		require.Equal(t, short, keysOf(list("", "/h/search")[0]))

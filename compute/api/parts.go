@@ -124,7 +124,20 @@ func interfaceOf(p compute.Port) interfaceView {
 }
 
 func (a *api) interfaceRoutes(base string) []rest.Route {
+	// Guests have the cards they were built with: the hypervisor contract can't
+	// plug one into a guest, nor out of it. Nova says so of drivers that can't.
+	const refused = "Attaching interfaces is not supported for instance %s."
+	refuse := func(op string) rest.Op {
+		return a.metadata("os_compute_api:os-attach-interfaces:"+op, func(r *rest.Request, s compute.Server) (any, error) {
+			if port := r.Var("port"); port != "" && !slices.ContainsFunc(s.Ports, func(p compute.Port) bool { return p.ID == port }) {
+				return nil, nacre.Errorf(nacre.NotFound, "PortNotFound", "Port id %s could not be found.", port)
+			}
+			return nil, nacre.Errorf(nacre.Invalid, "AttachInterfaceNotSupported", refused, s.ID)
+		})
+	}
 	return []rest.Route{
+		{Method: "POST", Path: base + "/os-interface", Policy: []string{"os_compute_api:os-attach-interfaces:create"}, Op: refuse("create")},
+		{Method: "DELETE", Path: base + "/os-interface/{port}", Status: 202, Policy: []string{"os_compute_api:os-attach-interfaces:delete"}, Op: refuse("delete")},
 		{Method: "GET", Path: base + "/os-interface", Policy: []string{"os_compute_api:os-attach-interfaces:list"}, View: interfaceView{}, Op: a.metadata("os_compute_api:os-attach-interfaces:list", func(r *rest.Request, s compute.Server) (any, error) {
 			ports, err := a.s.ServerPorts(r.Context(), &s)
 			if err != nil {

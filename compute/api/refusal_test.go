@@ -31,6 +31,10 @@ func TestServerRefusals(t *testing.T) {
 			{"2.18", with(`, "description": "d"`), "Additional properties are not allowed ('description' was unexpected)"},
 			{"2.51", with(nets + `, "tags": ["a"]`), "Additional properties are not allowed ('tags' was unexpected)"},
 			{"2.89", with(nets + `, "hostname": "h"`), "Additional properties are not allowed ('hostname' was unexpected)"},
+			{"2.90", with(nets + `, "hostname": "a.b"`), "'a.b' does not match"},
+			{"2.94", with(nets + `, "hostname": "a b"`), "'a b' does not match"},
+			{"2.90", with(nets + `, "hostname": "ab", "max_count": 2`), "Unable to allocate a single hostname to multiple instances"},
+			{"", with(`, "min_count": 1001`), "At most 1000 servers can be made at once."},
 			{"2.37", with(``), "'networks' is a required property"},
 			{"2.36", with(nets), "'auto' is not of type 'array'"},
 			{"2.37", with(`, "networks": "some"`), "'some'"},
@@ -89,6 +93,9 @@ func TestServerRefusals(t *testing.T) {
 			c.fails(400, "badRequest", message, c.do("POST", path, "p1", "", body))
 		}
 		c.fails(409, "conflictingRequest", "Cannot 'start' instance "+id+" while it is in vm_state active", c.do("POST", path, "p1", "", `{"os-start": null}`))
+
+		c.fails(400, "badRequest", "Attaching interfaces is not supported for instance "+id, c.do("POST", "/v2.1/servers/"+id+"/os-interface", "p1", "", `{"interfaceAttachment": {}}`))
+		c.fails(404, "itemNotFound", "Port id "+net+" could not be found.", c.do("DELETE", "/v2.1/servers/"+id+"/os-interface/"+net, "p1", "", ""))
 
 		// Another project's server is not there, whatever is asked of it.
 		for _, ask := range []struct{ method, path, body string }{

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -38,7 +39,7 @@ type serverCreate struct {
 	Certificates    []string          `json:"trusted_image_certificates" since:"2.63" valid:"null"`
 	Host            string            `json:"host" since:"2.74"`
 	HypervisorHost  string            `json:"hypervisor_hostname" since:"2.74"`
-	Hostname        string            `json:"hostname" since:"2.90" valid:"min=2,max=63"`
+	Hostname        *string           `json:"hostname" since:"2.90"`
 }
 
 // injected is a file for the guest; what else is in the object, nova ignores.
@@ -81,8 +82,14 @@ func bad(format string, args ...any) error { return nacre.Errorf(nacre.Invalid, 
 func (a *api) create(r *rest.Request, b *createBody) (any, error) {
 	in := b.Server
 	n := compute.NewServer{
-		Name: strings.TrimSpace(in.Name), Description: in.Description, Hostname: in.Hostname, ImageID: lastPart(in.Image), FlavorID: lastPart(in.Flavor), KeyName: in.KeyName, UserData: in.UserData,
+		Name: strings.TrimSpace(in.Name), Description: in.Description, ImageID: lastPart(in.Image), FlavorID: lastPart(in.Flavor), KeyName: in.KeyName, UserData: in.UserData,
 		ConfigDrive: in.ConfigDrive != nil && *in.ConfigDrive, Metadata: in.Metadata, Tags: in.Tags, AvailabilityZone: in.Zone, Host: in.Host, DiskConfig: in.DiskConfig, Min: in.MinCount, Max: in.MaxCount,
+	}
+	if err := checkHostname(r, in.Hostname); err != nil {
+		return nil, err
+	}
+	if in.Hostname != nil {
+		n.Hostname = *in.Hostname
 	}
 	if n.Name == "" {
 		return nil, bad("Invalid input for field/attribute name. Value: %s. '%s' does not match the format of a name", in.Name, in.Name)
@@ -154,6 +161,34 @@ func injectedFiles(in []injected, n *compute.NewServer) error {
 		n.Injected = append(n.Injected, compute.InjectedFile{Path: f.Path, Content: data})
 	}
 	return nil
+}
+
+// What a hostname may be: from 2.94 on it may have a domain.
+var (
+	shortHostRE = regexp.MustCompile("^[a-zA-Z0-9]+[a-zA-Z0-9-]*[a-zA-Z0-9]+$")
+	fullHostRE  = regexp.MustCompile("^[a-zA-Z0-9-._]*$")
+)
+
+func checkHostname(r *rest.Request, h *string) error {
+	if h == nil {
+		return nil
+	}
+	re, shortest, longest := shortHostRE, 2, 63
+	if r.Version >= rest.V("2.94") {
+		re, shortest, longest = fullHostRE, 1, 255
+	}
+	why := ""
+	switch {
+	case len(*h) < shortest:
+		why = "is too short"
+	case len(*h) > longest:
+		why = "is too long"
+	case !re.MatchString(*h):
+		why = "does not match '" + re.String() + "'"
+	default:
+		return nil
+	}
+	return bad("Invalid input for field/attribute hostname. Value: %s. %s %s", *h, rest.PyRepr(*h), why)
 }
 
 // accessAddresses checks accessIPv4 and accessIPv6; nil and "" are none.
@@ -371,7 +406,7 @@ type updateBody struct {
 	Server struct {
 		Name        *string          `json:"name" valid:"min=1,max=255"`
 		Description rest.Opt[string] `json:"description" since:"2.19" valid:"null,max=255"`
-		Hostname    *string          `json:"hostname" since:"2.90" valid:"min=2,max=63"`
+		Hostname    *string          `json:"hostname" since:"2.90"`
 		DiskConfig  *string          `json:"OS-DCF:diskConfig" valid:"enum=AUTO|MANUAL"`
 		AccessIPv4  *string          `json:"accessIPv4"`
 		AccessIPv6  *string          `json:"accessIPv6"`
@@ -387,6 +422,9 @@ func (a *api) update(r *rest.Request, b *updateBody) (compute.Server, error) {
 		if *in.Name = strings.TrimSpace(*in.Name); *in.Name == "" {
 			return compute.Server{}, bad("Invalid input for field/attribute name. Value: . '' is too short")
 		}
+	}
+	if err := checkHostname(r, in.Hostname); err != nil {
+		return compute.Server{}, err
 	}
 	return a.s.UpdateServer(r.Context(), r.Var("id"), compute.ServerUpdate{Name: in.Name, Description: in.Description.Ptr(), Hostname: in.Hostname, DiskConfig: in.DiskConfig,
 		AccessIPv4: in.AccessIPv4, AccessIPv6: in.AccessIPv6})

@@ -7,4 +7,11 @@
 // Use is never stored beside an inventory: it is summed from the allocations,
 // under the provider's lock, in the transaction that adds to them. So it can't
 // drift, and a provider is never given out twice.
+//
+// There are two ways in. Compute itself calls Report, FreeOf, Claim and Release in
+// its own transactions, without policy. Everything else (what package
+// placement/api serves) enforces placement's policy on the context's caller, and
+// its errors carry placement's codes. Changes of a provider are made under its
+// lock; who names a generation gets nacre.Conflict with CodeConcurrentUpdate when
+// somebody was faster.
 package placement

@@ -114,7 +114,7 @@ func (s *Service) CreateProvider(ctx context.Context, id, name, parent string) (
 	if id == "" {
 		id = s.c.IDs.NewID()
 	}
-	refuse := func(reason string) error {
+	refuse := func(reason string) *nacre.Error {
 		return invalid("Unable to create resource provider \"%s\", %s: Object action create failed because: %s", name, id, reason)
 	}
 	now := time.Now().UTC()
@@ -129,7 +129,7 @@ func (s *Service) CreateProvider(ctx context.Context, id, name, parent string) (
 		if parent != "" {
 			up, err := s.providers.GetForUpdate(ctx, parent)
 			if err != nil {
-				return store.WrapNotFound(err, func() *nacre.Error { return refuse("parent provider UUID does not exist.").(*nacre.Error) })
+				return store.WrapNotFound(err, func() *nacre.Error { return refuse("parent provider UUID does not exist.") })
 			}
 			p.RootID = up.RootID
 		}
@@ -151,7 +151,7 @@ func (s *Service) UpdateProvider(ctx context.Context, id, name string, parent *s
 	if err := s.can(ctx, "resource_providers:update", nil); err != nil {
 		return Provider{}, err
 	}
-	refuse := func(action, reason string) error {
+	refuse := func(action, reason string) *nacre.Error {
 		return invalid("Unable to save resource provider %s: Object action %s failed because: %s", id, action, reason)
 	}
 	var out Provider
@@ -184,7 +184,7 @@ func (s *Service) UpdateProvider(ctx context.Context, id, name string, parent *s
 				up, err := s.providers.Get(ctx, *parent)
 				if err != nil {
 					return store.WrapNotFound(err, func() *nacre.Error {
-						return refuse("create", "parent provider UUID does not exist.").(*nacre.Error)
+						return refuse("create", "parent provider UUID does not exist.")
 					})
 				}
 				if slices.ContainsFunc(under, func(x Provider) bool { return x.ID == up.ID }) {

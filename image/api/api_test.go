@@ -276,8 +276,7 @@ func TestCreateRefused(t *testing.T) {
 func (w *world) list(token, query string) []string {
 	w.Helper()
 	names := []string{}
-	var o listQuery = listQuery(query)
-	pages, err := images.List(w.client(token), o).AllPages(w.Context())
+	pages, err := images.List(w.client(token), listQuery(query)).AllPages(w.Context())
 	require.NoError(w, err, query)
 	ims, err := images.ExtractImages(pages)
 	require.NoError(w, err)

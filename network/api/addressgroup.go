@@ -50,21 +50,21 @@ func (a *api) addressGroupRoutes() []rest.Route {
 			}
 			return page(r, q, "address_groups", gs, func(g network.AddressGroup) string { return g.ID }, addressGroupOf)
 		})},
-		{Method: "POST", Path: base, Status: 201, Policy: []string{"create_address_group"}, View: addressGroupView{}, Op: create("address_group", "address_groups", func(r *rest.Request, b *addressGroupBody) (any, string, error) {
+		{Method: "POST", Path: base, Status: 201, Policy: []string{"create_address_group"}, View: addressGroupView{}, Op: create(a.s, "address_group", "address_groups", func(r *rest.Request, b *addressGroupBody) (any, error) {
 			project, err := b.project(r)
 			if err != nil {
-				return nil, "", err
+				return nil, err
 			}
 			g := network.AddressGroup{}
 			g.ProjectID = project
 			set(&g.Name, b.Name)
 			set(&g.Description, b.Description)
 			if g.Addresses, err = parsePrefixes(b.Addresses, "addresses"); err != nil {
-				return nil, "", err
+				return nil, err
 			}
 			g, err = a.s.CreateAddressGroup(r.Context(), g)
-			return addressGroupOf(g), g.ID, err
-		}, func(r *rest.Request, id string) error { return a.s.DeleteAddressGroup(r.Context(), id) })},
+			return addressGroupOf(g), err
+		})},
 		{Method: "GET", Path: base + "/{id}", Policy: []string{"get_address_group"}, View: addressGroupView{}, Op: do("address_group", func(r *rest.Request) (any, error) {
 			g, err := a.s.AddressGroup(r.Context(), r.Var("id"))
 			return addressGroupOf(g), err

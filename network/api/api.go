@@ -8,6 +8,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -184,9 +185,8 @@ func query(r *rest.Request) (nacre.Query, error) {
 }
 
 // create decodes {"network": {…}} or {"networks": [{…}, …]} into Ts and answers
-// in the same form. Several are made one after the other; when one fails, those
-// before it are taken back by undo.
-func create[T any](one, many string, build func(r *rest.Request, in *T) (any, string, error), undo func(r *rest.Request, id string) error) rest.Op {
+// in the same form. Of several either all are made or none.
+func create[T any](s *network.Service, one, many string, build func(r *rest.Request, in *T) (any, error)) rest.Op {
 	return rest.In(func(r *rest.Request, b *map[string]json.RawMessage) (any, error) {
 		raw, single := (*b)[one]
 		if len(*b) != 1 || !single && (*b)[many] == nil {
@@ -197,34 +197,31 @@ func create[T any](one, many string, build func(r *rest.Request, in *T) (any, st
 			if err := rest.DecodeInto(r, raw, []string{one}, &in); err != nil {
 				return nil, err
 			}
-			v, _, err := build(r, &in)
+			v, err := build(r, &in)
 			return map[string]any{one: v}, err
 		}
 		var raws []json.RawMessage
 		if err := json.Unmarshal((*b)[many], &raws); err != nil || len(raws) == 0 {
 			return nil, nacre.Errorf(nacre.Invalid, "HTTPBadRequest", "Resources required")
 		}
-		ins := make([]T, len(raws))
-		for i := range raws {
-			if err := rest.DecodeInto(r, raws[i], []string{one}, &ins[i]); err != nil {
-				return nil, err
-			}
-		}
-		var views []any
-		var ids []string
-		for i := range ins {
-			v, id, err := build(r, &ins[i])
-			if err != nil {
-				for _, id := range slices.Backward(ids) {
-					if uerr := undo(r, id); uerr != nil {
-						return nil, uerr
-					}
+		views := make([]any, len(raws))
+		outer := r.Request
+		defer func() { r.Request = outer }()
+		err := s.Together(r.Context(), func(ctx context.Context) error {
+			r.Request = outer.WithContext(ctx)
+			for i := range raws {
+				var in T
+				err := rest.DecodeInto(r, raws[i], []string{one}, &in)
+				if err == nil {
+					views[i], err = build(r, &in)
 				}
-				return nil, err
+				if err != nil {
+					return err
+				}
 			}
-			views, ids = append(views, v), append(ids, id)
-		}
-		return map[string]any{many: views}, nil
+			return nil
+		})
+		return map[string]any{many: views}, err
 	})
 }
 

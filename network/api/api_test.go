@@ -231,6 +231,9 @@ func TestBulkFieldsAndPages(t *testing.T) {
 	// One that fails takes the others with it.
 	c.fails(400, "InvalidInput", "POST", "/networks", "alice", `{"networks":[{"name":"e"},{"mtu":9000}]}`)
 
+	c.fails(404, "SecurityGroupNotFound", "POST", "/ports", "alice", `{"ports":[{"network_id":"`+m["networks"].([]any)[0].(map[string]any)["id"].(string)+`"},{"network_id":"`+m["networks"].([]any)[1].(map[string]any)["id"].(string)+`","security_groups":["00000000-0000-0000-0000-000000000000"]}]}`)
+	require.Empty(t, pages(t, ports.List(c.alice, ports.ListOpts{}), ports.ExtractPorts))
+
 	_, _, m = c.do("GET", "/networks?fields=name&fields=id&sort_key=name&sort_dir=desc", "alice", "")
 	list := m["networks"].([]any)
 	require.Len(t, list, 4)

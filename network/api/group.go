@@ -94,10 +94,10 @@ func (a *api) groupRoutes() []rest.Route {
 			}
 			return page(r, q, "security_groups", gs, func(g network.SecurityGroup) string { return g.ID }, func(g network.SecurityGroup) any { return groupOf(g, rs[g.ID]) })
 		})},
-		{Method: "POST", Path: base, Status: 201, Policy: []string{"create_security_group"}, View: groupView{}, Op: create("security_group", "security_groups", func(r *rest.Request, b *groupBody) (any, string, error) {
+		{Method: "POST", Path: base, Status: 201, Policy: []string{"create_security_group"}, View: groupView{}, Op: create(a.s, "security_group", "security_groups", func(r *rest.Request, b *groupBody) (any, error) {
 			project, err := b.project(r)
 			if err != nil {
-				return nil, "", err
+				return nil, err
 			}
 			g := network.SecurityGroup{Stateful: true}
 			g.ProjectID = project
@@ -106,8 +106,8 @@ func (a *api) groupRoutes() []rest.Route {
 			set(&g.Stateful, b.Stateful)
 			g, err = a.s.CreateSecurityGroup(r.Context(), g)
 			v, err := a.oneGroup(r, g, err)
-			return v, g.ID, err
-		}, func(r *rest.Request, id string) error { return a.s.DeleteSecurityGroup(r.Context(), id) })},
+			return v, err
+		})},
 		{Method: "GET", Path: base + "/{id}", Policy: []string{"get_security_group"}, View: groupView{}, Op: do("security_group", func(r *rest.Request) (any, error) {
 			g, err := a.s.SecurityGroup(r.Context(), r.Var("id"))
 			return a.oneGroup(r, g, err)
@@ -135,17 +135,17 @@ func (a *api) groupRoutes() []rest.Route {
 			}
 			return page(r, q, "security_group_rules", rs, func(x network.SecurityGroupRule) string { return x.ID }, func(x network.SecurityGroupRule) any { return ruleOf(x) })
 		})},
-		{Method: "POST", Path: rules, Status: 201, Policy: []string{"create_security_group_rule"}, View: ruleView{}, Op: create("security_group_rule", "security_group_rules", func(r *rest.Request, b *ruleBody) (any, string, error) {
+		{Method: "POST", Path: rules, Status: 201, Policy: []string{"create_security_group_rule"}, View: ruleView{}, Op: create(a.s, "security_group_rule", "security_group_rules", func(r *rest.Request, b *ruleBody) (any, error) {
 			project, err := b.project(r)
 			if err != nil {
-				return nil, "", err
+				return nil, err
 			}
 			x := network.SecurityGroupRule{GroupID: b.GroupID, Direction: b.Direction, EtherType: b.EtherType, Protocol: b.Protocol.Value, PortMin: b.PortMin, PortMax: b.PortMax, RemotePrefix: b.RemotePrefix, RemoteGroupID: b.RemoteGroupID}
 			x.ProjectID, x.Description = project, b.Description
 			set(&x.RemoteAddressGroupID, b.RemoteSet)
 			x, err = a.s.CreateSecurityGroupRule(r.Context(), x)
-			return ruleOf(x), x.ID, err
-		}, func(r *rest.Request, id string) error { return a.s.DeleteSecurityGroupRule(r.Context(), id) })},
+			return ruleOf(x), err
+		})},
 		{Method: "GET", Path: rules + "/{id}", Policy: []string{"get_security_group_rule"}, View: ruleView{}, Op: do("security_group_rule", func(r *rest.Request) (any, error) {
 			x, err := a.s.SecurityGroupRule(r.Context(), r.Var("id"))
 			return ruleOf(x), err

@@ -136,20 +136,20 @@ func (a *api) networkRoutes() []rest.Route {
 			admin := a.admin(r)
 			return page(r, q, "networks", ns, func(n network.Network) string { return n.ID }, func(n network.Network) any { return a.networkView(n, subs[n.ID], admin) })
 		})},
-		{Method: "POST", Path: base, Status: 201, Policy: []string{"create_network"}, View: networkView{}, Op: create("network", "networks", func(r *rest.Request, b *networkBody) (any, string, error) {
+		{Method: "POST", Path: base, Status: 201, Policy: []string{"create_network"}, View: networkView{}, Op: create(a.s, "network", "networks", func(r *rest.Request, b *networkBody) (any, error) {
 			project, err := b.project(r)
 			if err != nil {
-				return nil, "", err
+				return nil, err
 			}
 			if err := b.segment(); err != nil {
-				return nil, "", err
+				return nil, err
 			}
 			n := network.Network{AdminUp: true, PortSecurity: true}
 			n.ProjectID = project
 			b.apply(&n)
 			n, err = a.s.CreateNetwork(r.Context(), n)
-			return a.networkView(n, nil, a.admin(r)), n.ID, err
-		}, func(r *rest.Request, id string) error { return a.s.DeleteNetwork(r.Context(), id) })},
+			return a.networkView(n, nil, a.admin(r)), err
+		})},
 		{Method: "GET", Path: base + "/{id}", Policy: []string{"get_network"}, View: networkView{}, Op: do("network", func(r *rest.Request) (any, error) {
 			n, err := a.s.Network(r.Context(), r.Var("id"))
 			return one(r, n, err)
@@ -305,16 +305,16 @@ func (a *api) subnetRoutes() []rest.Route {
 			}
 			return page(r, q, "subnets", ss, func(s network.Subnet) string { return s.ID }, subnetOf)
 		})},
-		{Method: "POST", Path: base, Status: 201, Policy: []string{"create_subnet"}, View: subnetView{}, Op: create("subnet", "subnets", func(r *rest.Request, b *subnetBody) (any, string, error) {
+		{Method: "POST", Path: base, Status: 201, Policy: []string{"create_subnet"}, View: subnetView{}, Op: create(a.s, "subnet", "subnets", func(r *rest.Request, b *subnetBody) (any, error) {
 			project, err := b.project(r)
 			if err != nil {
-				return nil, "", err
+				return nil, err
 			}
 			switch {
 			case b.NetworkID == "":
-				return nil, "", nacre.Errorf(nacre.Invalid, "HTTPBadRequest", "Failed to parse request. Required attribute 'network_id' not specified")
+				return nil, nacre.Errorf(nacre.Invalid, "HTTPBadRequest", "Failed to parse request. Required attribute 'network_id' not specified")
 			case b.Segment != nil:
-				return nil, "", nacre.Errorf(nacre.Invalid, "BadSubnetRequest", "Bad subnets request: segments are not served by this cloud.")
+				return nil, nacre.Errorf(nacre.Invalid, "BadSubnetRequest", "Bad subnets request: segments are not served by this cloud.")
 			}
 			in := network.NewSubnet{NoGateway: b.Gateway.Null, NoDHCP: b.DHCP != nil && !*b.DHCP}
 			in.NetworkID, in.IPVersion, in.ProjectID = b.NetworkID, b.IPVersion, project
@@ -323,11 +323,11 @@ func (a *api) subnetRoutes() []rest.Route {
 			set(&in.PrefixLen, b.PrefixLen)
 			set(&in.DefaultPool, b.DefaultPool)
 			if err := b.apply(&in.Subnet); err != nil {
-				return nil, "", err
+				return nil, err
 			}
 			s, err := a.s.CreateSubnet(r.Context(), in)
-			return subnetOf(s), s.ID, err
-		}, func(r *rest.Request, id string) error { return a.s.DeleteSubnet(r.Context(), id) })},
+			return subnetOf(s), err
+		})},
 		{Method: "GET", Path: base + "/{id}", Policy: []string{"get_subnet"}, View: subnetView{}, Op: do("subnet", func(r *rest.Request) (any, error) {
 			s, err := a.s.Subnet(r.Context(), r.Var("id"))
 			return subnetOf(s), err

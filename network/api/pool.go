@@ -89,20 +89,20 @@ func (a *api) poolRoutes() []rest.Route {
 			}
 			return page(r, q, "subnetpools", ps, func(p network.SubnetPool) string { return p.ID }, subnetPoolOf)
 		})},
-		{Method: "POST", Path: base, Status: 201, Policy: []string{"create_subnetpool"}, View: subnetPoolView{}, Op: create("subnetpool", "subnetpools", func(r *rest.Request, b *subnetPoolBody) (any, string, error) {
+		{Method: "POST", Path: base, Status: 201, Policy: []string{"create_subnetpool"}, View: subnetPoolView{}, Op: create(a.s, "subnetpool", "subnetpools", func(r *rest.Request, b *subnetPoolBody) (any, error) {
 			project, err := b.project(r)
 			if err != nil {
-				return nil, "", err
+				return nil, err
 			}
 			p := network.SubnetPool{}
 			p.ProjectID = project
 			set(&p.Shared, b.Shared)
 			if err := b.apply(&p); err != nil {
-				return nil, "", err
+				return nil, err
 			}
 			p, err = a.s.CreateSubnetPool(r.Context(), p)
-			return subnetPoolOf(p), p.ID, err
-		}, func(r *rest.Request, id string) error { return a.s.DeleteSubnetPool(r.Context(), id) })},
+			return subnetPoolOf(p), err
+		})},
 		{Method: "GET", Path: base + "/{id}", Policy: []string{"get_subnetpool"}, View: subnetPoolView{}, Op: do("subnetpool", func(r *rest.Request) (any, error) {
 			p, err := a.s.SubnetPool(r.Context(), r.Var("id"))
 			return subnetPoolOf(p), err

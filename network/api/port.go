@@ -144,13 +144,13 @@ func (b *portBody) options(have []network.DHCPOption) *[]network.DHCPOption {
 	return &out
 }
 
-func (a *api) createPort(r *rest.Request, b *portBody) (any, string, error) {
+func (a *api) createPort(r *rest.Request, b *portBody) (any, error) {
 	project, err := b.project(r)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if b.NetworkID == "" {
-		return nil, "", nacre.Errorf(nacre.Invalid, "HTTPBadRequest", "Failed to parse request. Required attribute 'network_id' not specified")
+		return nil, nacre.Errorf(nacre.Invalid, "HTTPBadRequest", "Failed to parse request. Required attribute 'network_id' not specified")
 	}
 	in := network.NewPort{Port: network.Port{NetworkID: b.NetworkID, AdminUp: true}, PortSecurity: b.PortSecurity}
 	in.ProjectID = project
@@ -169,7 +169,7 @@ func (a *api) createPort(r *rest.Request, b *portBody) (any, string, error) {
 	set(&in.FixedIPs, b.fixed())
 	set(&in.SecurityGroups, b.SecurityGroups)
 	p, err := a.s.CreatePort(r.Context(), in)
-	return a.portView(p, a.bindings(r)), p.ID, err
+	return a.portView(p, a.bindings(r)), err
 }
 
 func (a *api) bindings(r *rest.Request) bool {
@@ -191,8 +191,7 @@ func (a *api) portRoutes() []rest.Route {
 			admin := a.bindings(r)
 			return page(r, q, "ports", ps, func(p network.Port) string { return p.ID }, func(p network.Port) any { return a.portView(p, admin) })
 		})},
-		{Method: "POST", Path: base, Status: 201, Policy: []string{"create_port"}, View: portView{}, Op: create("port", "ports", a.createPort,
-			func(r *rest.Request, id string) error { return a.s.DeletePort(r.Context(), id) })},
+		{Method: "POST", Path: base, Status: 201, Policy: []string{"create_port"}, View: portView{}, Op: create(a.s, "port", "ports", a.createPort)},
 		{Method: "GET", Path: base + "/{id}", Policy: []string{"get_port"}, View: portView{}, Op: do("port", func(r *rest.Request) (any, error) {
 			p, err := a.s.Port(r.Context(), r.Var("id"))
 			return a.portView(p, a.bindings(r)), err
@@ -347,17 +346,17 @@ func (a *api) routerRoutes() []rest.Route {
 			admin := a.admin(r)
 			return page(r, q, "routers", rs, func(x network.Router) string { return x.ID }, func(x network.Router) any { return a.routerView(x, gw, admin) })
 		})},
-		{Method: "POST", Path: base, Status: 201, Policy: []string{"create_router"}, View: routerView{}, Op: create("router", "routers", func(r *rest.Request, b *routerBody) (any, string, error) {
+		{Method: "POST", Path: base, Status: 201, Policy: []string{"create_router"}, View: routerView{}, Op: create(a.s, "router", "routers", func(r *rest.Request, b *routerBody) (any, error) {
 			project, err := b.project(r)
 			if err != nil {
-				return nil, "", err
+				return nil, err
 			}
 			if err := b.unserved(); err != nil {
-				return nil, "", err
+				return nil, err
 			}
 			gw, err := b.gateway("")
 			if err != nil {
-				return nil, "", err
+				return nil, err
 			}
 			x := network.Router{AdminUp: true}
 			x.ProjectID = project
@@ -366,8 +365,8 @@ func (a *api) routerRoutes() []rest.Route {
 			set(&x.AdminUp, b.AdminUp)
 			x, err = a.s.CreateRouter(r.Context(), x, gw)
 			v, err := a.oneRouter(r, x, err)
-			return v, x.ID, err
-		}, func(r *rest.Request, id string) error { return a.s.DeleteRouter(r.Context(), id) })},
+			return v, err
+		})},
 		{Method: "GET", Path: base + "/{id}", Policy: []string{"get_router"}, View: routerView{}, Op: do("router", func(r *rest.Request) (any, error) {
 			x, err := a.s.Router(r.Context(), r.Var("id"))
 			return a.oneRouter(r, x, err)
@@ -505,21 +504,21 @@ func (a *api) floatingIPRoutes() []rest.Route {
 			}
 			return page(r, q, "floatingips", fs, func(f network.FloatingIP) string { return f.ID }, func(f network.FloatingIP) any { return floatingIPOf(f, ports) })
 		})},
-		{Method: "POST", Path: base, Status: 201, Policy: []string{"create_floatingip"}, View: floatingIPView{}, Op: create("floatingip", "floatingips", func(r *rest.Request, b *floatingIPBody) (any, string, error) {
+		{Method: "POST", Path: base, Status: 201, Policy: []string{"create_floatingip"}, View: floatingIPView{}, Op: create(a.s, "floatingip", "floatingips", func(r *rest.Request, b *floatingIPBody) (any, error) {
 			project, err := b.project(r)
 			if err != nil {
-				return nil, "", err
+				return nil, err
 			}
 			if b.NetworkID == "" {
-				return nil, "", nacre.Errorf(nacre.Invalid, "HTTPBadRequest", "Failed to parse request. Required attribute 'floating_network_id' not specified")
+				return nil, nacre.Errorf(nacre.Invalid, "HTTPBadRequest", "Failed to parse request. Required attribute 'floating_network_id' not specified")
 			}
 			f := network.FloatingIP{NetworkID: b.NetworkID, Address: b.Address, PortID: b.PortID.Value, FixedIP: b.FixedIP.Value}
 			f.ProjectID = project
 			set(&f.Description, b.Description)
 			f, err = a.s.CreateFloatingIP(r.Context(), f, b.SubnetID)
 			v, err := a.oneFloatingIP(r, f, err)
-			return v, f.ID, err
-		}, func(r *rest.Request, id string) error { return a.s.DeleteFloatingIP(r.Context(), id) })},
+			return v, err
+		})},
 		{Method: "GET", Path: base + "/{id}", Policy: []string{"get_floatingip"}, View: floatingIPView{}, Op: do("floatingip", func(r *rest.Request) (any, error) {
 			f, err := a.s.FloatingIP(r.Context(), r.Var("id"))
 			return a.oneFloatingIP(r, f, err)

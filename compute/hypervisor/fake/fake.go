@@ -65,6 +65,7 @@ const consoleLimit = 64 << 10
 type Driver struct {
 	cfg    Config
 	notify hypervisor.Notifier
+	opened time.Time
 
 	mu        sync.Mutex
 	instances map[string]*instance
@@ -98,7 +99,7 @@ func New(cfg Config) (*Driver, error) {
 	cfg.VCPUs = cmp.Or(cfg.VCPUs, 64)
 	cfg.MemoryMB = cmp.Or(cfg.MemoryMB, 256<<10)
 	cfg.DiskGB = cmp.Or(cfg.DiskGB, 4<<10)
-	d := &Driver{cfg: cfg, instances: map[string]*instance{}}
+	d := &Driver{cfg: cfg, opened: time.Now(), instances: map[string]*instance{}}
 	if err := d.load(); err != nil {
 		return nil, err
 	}
@@ -257,8 +258,21 @@ func (d *Driver) Host(ctx context.Context) (hypervisor.Host, error) {
 		Name: d.cfg.Name, Type: "fake", Version: 1000, Address: "127.0.0.1",
 		VCPUs: d.cfg.VCPUs, MemoryMB: d.cfg.MemoryMB, DiskGB: d.cfg.DiskGB, DiskFreeGB: max(0, d.cfg.DiskGB-used),
 		Arch: "x86_64", CPUModel: "fake", CPUVendor: "fake", Sockets: 1, Cores: d.cfg.VCPUs, Threads: 1,
-		Reason: "the hypervisor is simulated",
+		Reason: "the hypervisor is simulated", Uptime: uptime(time.Now(), d.opened),
 	}, nil
+}
+
+// uptime is what the uptime command would print on a host without users.
+func uptime(now, since time.Time) string {
+	up := now.Sub(since)
+	days, clock := "", fmt.Sprintf("%d min", int(up.Minutes()))
+	if n := int(up.Hours()) / 24; n > 0 {
+		days = fmt.Sprintf("%d days, ", n)
+	}
+	if up >= time.Hour {
+		clock = fmt.Sprintf("%2d:%02d", int(up.Hours())%24, int(up.Minutes())%60)
+	}
+	return fmt.Sprintf("%s up %s%s,  0 users,  load average: 0.00, 0.00, 0.00", now.UTC().Format(time.TimeOnly), days, clock)
 }
 
 // List implements hypervisor.Driver; it sorts by id.

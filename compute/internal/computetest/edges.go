@@ -54,6 +54,7 @@ type Networks struct {
 	ports map[string]compute.Port // by server and index
 	held  bool
 	fail  error
+	port  func()
 }
 
 // NewNetworks makes an empty one.
@@ -84,6 +85,11 @@ func (n *Networks) EnsurePort(ctx context.Context, p compute.PortRequest) (compu
 		return compute.Port{}, err
 	}
 	n.mu.Lock()
+	if f := n.port; f != nil {
+		n.mu.Unlock()
+		f()
+		n.mu.Lock()
+	}
 	defer n.mu.Unlock()
 	if n.fail != nil {
 		return compute.Port{}, n.fail
@@ -169,4 +175,11 @@ func (n *Networks) Fail(err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.fail = err
+}
+
+// OnPort has f run before each EnsurePort.
+func (n *Networks) OnPort(f func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.port = f
 }

@@ -4,6 +4,7 @@ package mem
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"slices"
@@ -40,7 +41,7 @@ func (d *Driver) Put(ctx context.Context, key string, r io.Reader) (int64, error
 		if full {
 			return 0, nacre.Errorf(nacre.TooLarge, "StorageFull", "Image storage media is full: There is not enough disk space on the image storage media.")
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err == nil {
