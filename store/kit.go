@@ -76,7 +76,7 @@ func (g *Guard) usable() error {
 	case errors.Is(g.failed, ErrRaced):
 		return ErrRaced
 	case g.failed != nil:
-		return fmt.Errorf("%w: an earlier statement failed: %w", ErrTx, g.failed)
+		return fmt.Errorf("%w: an earlier statement failed: %v", ErrTx, g.failed) //nolint:errorlint // a later statement must not pass for the first one's failure
 	}
 	return nil
 }

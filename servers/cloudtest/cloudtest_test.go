@@ -101,8 +101,8 @@ func (r *recorder) end() {
 func TestAuditFails(t *testing.T) {
 	r := &recorder{TB: t}
 	cloud := cloudtest.Start(r)
-	_, err := cloud.Network.CreatePort(nacre.AsService(t.Context(), "test"), network.NewPort{Port: network.Port{Std: network.Std{ProjectID: cloud.Demo.ProjectID},
-		NetworkID: cloud.Seeded.DemoNetworkID, AdminUp: true, DeviceID: "11111111-1111-4111-8111-111111111111", DeviceOwner: "compute:nova"}})
+	_, err := cloud.Network.EnsureServerPort(nacre.AsService(t.Context(), "test"), network.ServerPortRequest{ProjectID: cloud.Demo.ProjectID,
+		ServerID: "11111111-1111-4111-8111-111111111111", NIC: network.ServerNIC{NetworkID: cloud.Seeded.DemoNetworkID}, Host: "node1", Zone: "nova"})
 	require.NoError(t, err)
 	r.end()
 	require.Len(t, r.wrong, 1)

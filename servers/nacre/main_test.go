@@ -54,8 +54,10 @@ func TestAudit(t *testing.T) {
 		ctx := nacre.AsService(t.Context(), "test")
 		n, err := cloud.Network.CreateNetwork(ctx, network.Network{Std: network.Std{Name: "n", ProjectID: cloud.Bootstrapped.ProjectID}, AdminUp: true})
 		require.NoError(t, err)
-		_, err = cloud.Network.CreatePort(ctx, network.NewPort{Port: network.Port{Std: network.Std{ProjectID: cloud.Bootstrapped.ProjectID}, NetworkID: n.ID, AdminUp: true,
-			DeviceID: "11111111-1111-4111-8111-111111111111", DeviceOwner: "compute:nova"}})
+		_, err = cloud.Network.AddHost(ctx, "node1")
+		require.NoError(t, err)
+		_, err = cloud.Network.EnsureServerPort(ctx, network.ServerPortRequest{ProjectID: cloud.Bootstrapped.ProjectID, ServerID: "11111111-1111-4111-8111-111111111111",
+			NIC: network.ServerNIC{NetworkID: n.ID}, Host: "node1", Zone: "nova"})
 		require.NoError(t, err)
 	})
 	out, err = nacreCommand("audit", "--state-dir", damaged, "--settle", "0s")
