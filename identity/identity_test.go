@@ -194,7 +194,9 @@ func TestScopes(t *testing.T) {
 			t.Helper()
 			_, _, err := c.Authenticate(t.Context(), req)
 			require.ErrorIs(t, err, nacre.Unauthenticated)
-			require.Equal(t, "The request you have made requires authentication.", errors.Unwrap(wrap{err}).(*nacre.Error).Message)
+			var ne *nacre.Error
+			require.ErrorAs(t, err, &ne)
+			require.Equal(t, "The request you have made requires authentication.", ne.Message)
 		}
 		fails(on(password(u), p))
 		system := password(u)

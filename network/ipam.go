@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/store"
@@ -56,11 +55,6 @@ func defaultPools(p netip.Prefix, gateway netip.Addr) []Pool {
 		out = append(out, Pool{gateway.Next(), end})
 	}
 	return out
-}
-
-// inPools reports whether an address is in one of the pools.
-func inPools(pools []Pool, a netip.Addr) bool {
-	return slices.ContainsFunc(pools, func(p Pool) bool { return !a.Less(p.Start) && !p.End.Less(a) })
 }
 
 // allocate gives a port an address of a subnet: the one asked for, or the next

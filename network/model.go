@@ -26,8 +26,6 @@ type Std struct {
 	Generation int64 `store:"generation"`
 }
 
-func (s *Std) std() *Std { return s }
-
 // The states of a port, network, router or floating IP.
 const (
 	Active = "ACTIVE"

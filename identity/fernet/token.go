@@ -127,7 +127,7 @@ func (k *Keys) Unpack(text string) (Token, error) {
 	}
 	t, err := decode(payload)
 	if err != nil {
-		return Token{}, fmt.Errorf("%w: %v", ErrToken, err)
+		return Token{}, fmt.Errorf("%w: %w", ErrToken, err)
 	}
 	t.IssuedAt = at
 	return t, nil

@@ -83,24 +83,23 @@ func (s *Store) load(kind dataplane.Kind, path string) error {
 	if err != nil {
 		return err
 	}
-	var id string
 	switch kind {
 	case dataplane.KindNetwork:
 		var n dataplane.Network
-		err, id = json.Unmarshal(data, &n), n.ID
-		s.networks[id] = n
+		err = json.Unmarshal(data, &n)
+		s.networks[n.ID] = n
 	case dataplane.KindPort:
 		var p dataplane.Port
-		err, id = json.Unmarshal(data, &p), p.ID
+		err = json.Unmarshal(data, &p)
 		s.setPort(p)
 	case dataplane.KindRouter:
 		var r dataplane.Router
-		err, id = json.Unmarshal(data, &r), r.ID
-		s.routers[id] = r
+		err = json.Unmarshal(data, &r)
+		s.routers[r.ID] = r
 	case dataplane.KindSecurityGroup:
 		var g dataplane.SecurityGroup
-		err, id = json.Unmarshal(data, &g), g.ID
-		s.groups[id] = g
+		err = json.Unmarshal(data, &g)
+		s.groups[g.ID] = g
 	}
 	return err
 }
