@@ -5,7 +5,7 @@
 //	svc, err := identity.New(identity.Config{Engine: engine})
 //	admin, err := svc.Bootstrap(ctx, identity.Bootstrap{Password: secret, …})
 //	go svc.Run(ctx)
-//	http.ListenAndServe(addr, api.New(api.Config{Identity: svc}).Handler())
+//	http.ListenAndServe(addr, api.New(svc, api.Config{}))
 //
 // The engine must be at the schema (see [Schema]). Package identity/api puts the
 // Service behind HTTP, identity/authn protects other services with it, and

@@ -231,11 +231,6 @@ func TestScopes(t *testing.T) {
 	})
 }
 
-// wrap makes errors.Unwrap reach the error itself.
-type wrap struct{ error }
-
-func (w wrap) Unwrap() error { return w.error }
-
 func TestInheritance(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
 		u, top := c.user("default"), c.project("default")

@@ -77,9 +77,8 @@ func (s *Service) checkServerPort(ctx context.Context, nic *ServerNIC, want Serv
 		}
 		return err
 	}
-	c := nacre.CallerFrom(ctx)
 	switch {
-	case p.ProjectID != want.ProjectID && !c.HasRole("admin"):
+	case p.ProjectID != want.ProjectID:
 		return nacre.Errorf(nacre.Invalid, "PortNotUsable", "Port %s not usable for the instance.", p.ID)
 	case p.DeviceID != "":
 		return nacre.Errorf(nacre.Conflict, "PortInUse", "Port %s is still in use.", p.ID)

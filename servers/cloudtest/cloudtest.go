@@ -22,6 +22,7 @@
 package cloudtest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -57,6 +58,10 @@ type Options struct {
 	NoSeed bool
 	// MaxImage bounds an image in bytes; 0 means 1 TiB.
 	MaxImage int64
+	// ReportInterval is the time between the hosts' full reports; 0 is a minute.
+	ReportInterval time.Duration
+	// Patience bounds the start, and the rest at the end; 0 means 30 s.
+	Patience time.Duration
 	// NoAudit does not audit at the end, for tests that leave things broken.
 	NoAudit bool
 	// Log hears of everything; nil discards it.
@@ -100,7 +105,7 @@ func Start(tb testing.TB, options ...Options) *Cloud {
 	c := &Cloud{}
 	ctx := context.Background()
 	cfg := servers.Config{URL: "http://cloud.test", AdminPassword: AdminPassword, RandomPassword: true, BcryptCost: bcrypt.MinCost, Transport: o.Transport,
-		ReportDelay: time.Millisecond, MaxImage: o.MaxImage, Log: o.Log, Engines: map[string]store.Engine{}}
+		ReportDelay: time.Millisecond, ReportInterval: o.ReportInterval, MaxImage: o.MaxImage, Log: o.Log, Engines: map[string]store.Engine{}}
 	for _, area := range servers.Areas() {
 		cfg.Engines[area] = openEngine(tb, o, area)
 	}
@@ -121,7 +126,7 @@ func Start(tb testing.TB, options ...Options) *Cloud {
 			tb.Fatalf("cloudtest: %v", err)
 		}
 	}
-	ready, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ready, cancel := context.WithTimeout(ctx, cmp.Or(o.Patience, 30*time.Second))
 	defer cancel()
 	if err := c.Ready(ready); err != nil {
 		tb.Fatalf("cloudtest: %v", err)
@@ -165,7 +170,7 @@ func (c *Cloud) host(tb testing.TB, o Options, name string) servers.Host {
 // end lets the cloud come to rest, audits and closes it.
 func (c *Cloud) end(tb testing.TB, o Options) {
 	if !o.NoAudit && !tb.Failed() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(o.Patience, 30*time.Second))
 		defer cancel()
 		if err := c.Rest(ctx); err != nil {
 			tb.Errorf("cloudtest: the cloud does not come to rest: %v", err)
