@@ -53,7 +53,8 @@ type Config struct {
 	// that vanished from one never built. Empty: memory only.
 	Dir string
 	Log *slog.Logger
-	// Interval between full reports, give or take a tenth; 0 means a minute.
+	// Interval between full reports, give or take a tenth; 0 means 20 s. It must
+	// be well below compute's HostTimeout: a host that is not heard counts as down.
 	Interval time.Duration
 	// Batch is how long changes gather before they are reported; 0 means 10 ms.
 	Batch time.Duration
@@ -111,7 +112,7 @@ func New(cfg Config) (*Agent, error) {
 	case cfg.Report == nil:
 		return nil, errors.New("agent: Config.Report is missing")
 	}
-	cfg.Interval = cmp.Or(cfg.Interval, time.Minute)
+	cfg.Interval = cmp.Or(cfg.Interval, 20*time.Second)
 	cfg.Batch = cmp.Or(cfg.Batch, 10*time.Millisecond)
 	cfg.Workers = cmp.Or(cfg.Workers, 32)
 	cfg.Builds = cmp.Or(cfg.Builds, max(4, 2*runtime.NumCPU()))

@@ -44,7 +44,8 @@ type Config struct {
 	// states are sent again later, as they are then.
 	Report func(ctx context.Context, r dataplane.Report) error
 	Log    *slog.Logger
-	// Interval is the time between full reports, give or take a tenth; 1 minute.
+	// Interval is the time between full reports, give or take a tenth; 20 s. It must
+	// be well below network's HostTimeout: a host that is not heard counts as down.
 	Interval time.Duration
 	// Retry is the first pause after a failure, 500 ms; MaxRetry the longest, 30 s.
 	Retry, MaxRetry time.Duration
@@ -110,7 +111,7 @@ func New(c Config) (*Agent, error) {
 		value *time.Duration
 		usual time.Duration
 	}{
-		{&c.Interval, time.Minute}, {&c.Retry, 500 * time.Millisecond},
+		{&c.Interval, 20 * time.Second}, {&c.Retry, 500 * time.Millisecond},
 		{&c.MaxRetry, 30 * time.Second}, {&c.Batch, 20 * time.Millisecond},
 	} {
 		if *d.value <= 0 {

@@ -308,7 +308,7 @@ func TestFullReports(t *testing.T) {
 		}, full[0].States)
 		h.settle(time.Hour)
 		count := len(h.full())
-		require.InDelta(t, 60, count, 7)
+		require.InDelta(t, 180, count, 18, "one each 20 s")
 		// An agent that was told nothing since its start removes nothing, and
 		// still reports what it finds.
 		d.RemoveTap("tapp")

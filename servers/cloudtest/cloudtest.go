@@ -58,7 +58,7 @@ type Options struct {
 	NoSeed bool
 	// MaxImage bounds an image in bytes; 0 means 1 TiB.
 	MaxImage int64
-	// ReportInterval is the time between the hosts' full reports; 0 is a minute.
+	// ReportInterval is the time between the hosts' full reports; 0 is the agents' own.
 	ReportInterval time.Duration
 	// Patience bounds the start, and the rest at the end; 0 means 30 s.
 	Patience time.Duration
