@@ -16,6 +16,18 @@ type Enforcer interface {
 	Enforce(ctx context.Context, rule string, target Target) error
 }
 
+// PolicyOptions adjust an area's default rules; the zero value is what the real
+// service ships with in 2025.1. They do not matter to an area with an Enforcer of
+// its own.
+type PolicyOptions struct {
+	// File is the path of a policy.yaml (or JSON) of oslo.policy. It is read again
+	// when it changes; one that is not there is an empty one, and one that does not
+	// compile is an error at the start and a logged one, without effect, later.
+	File string
+	// EnforceScope and EnforceNewDefaults are oslo.policy's settings of those names.
+	EnforceScope, EnforceNewDefaults *bool
+}
+
 // TokenValidator turns a token into who it stands for. A token that is unknown,
 // expired or revoked is an *Error of kind Unauthenticated; a validator that
 // cannot know (its identity service is unreachable) fails closed with Unavailable.

@@ -32,7 +32,9 @@ type Config struct {
 	Placement *placement.Service
 	// Policy decides who may do what; nil means the default rules.
 	Policy nacre.Enforcer
-	IDs    nacre.IDs
+	// PolicyOptions adjust the default rules when Policy is nil.
+	PolicyOptions nacre.PolicyOptions
+	IDs           nacre.IDs
 	// DefaultZone is the availability zone of hosts; empty means "nova".
 	DefaultZone string
 	// HostTimeout is how long a silent host counts as alive; 0 means 60 s.
@@ -114,7 +116,7 @@ func New(c Config) (*Service, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Policy == nil {
-		p, err := DefaultPolicy()
+		p, err := DefaultPolicy(c.PolicyOptions)
 		if err != nil {
 			return nil, err
 		}
@@ -220,10 +222,10 @@ func (s *Service) emit(ctx context.Context, typ, resource, project string, paylo
 	return s.events.Emit(ctx, typ, resource, project, payload)
 }
 
-// DefaultPolicy is nova's rules with their defaults.
-func DefaultPolicy() (nacre.Enforcer, error) {
+// DefaultPolicy is nova's rules with their defaults, as the options adjust them.
+func DefaultPolicy(o nacre.PolicyOptions) (nacre.Enforcer, error) {
 	return policy.New(policy.Config{Area: "compute", Rules: Rules(), EnforceScope: true, EnforceNewDefaults: true,
-		Denied: func(rule string) string { return "Policy doesn't allow " + rule + " to be performed." }})
+		Denied: func(rule string) string { return "Policy doesn't allow " + rule + " to be performed." }}.With(o))
 }
 
 // errIgnored marks an update that found nothing to do.

@@ -31,6 +31,8 @@ type Config struct {
 	CredentialKeys *fernet.Keys
 	// Policy decides; nil is Rules with scopes and new defaults enforced.
 	Policy nacre.Enforcer
+	// PolicyOptions adjust the default rules when Policy is nil.
+	PolicyOptions nacre.PolicyOptions
 	// IDs makes identifiers (their dashes are dropped); nil is random.
 	IDs nacre.IDs
 	// TokenTTL is how long a token lives; 0 is Keystone's hour.
@@ -93,7 +95,7 @@ func New(cfg Config) (*Service, error) {
 		cfg.Publish = func(context.Context, nacre.Event) error { return nil }
 	}
 	if cfg.Policy == nil {
-		p, err := policy.New(policy.Config{Area: "identity", Rules: Rules(), EnforceScope: true, EnforceNewDefaults: true, Denied: Denied, Log: cfg.Log})
+		p, err := policy.New(policy.Config{Area: "identity", Rules: Rules(), EnforceScope: true, EnforceNewDefaults: true, Denied: Denied, Log: cfg.Log}.With(cfg.PolicyOptions))
 		if err != nil {
 			return nil, err
 		}

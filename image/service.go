@@ -23,7 +23,9 @@ type Config struct {
 	Backend backend.Driver
 	// Policy decides who may do what; nil means the default rules.
 	Policy nacre.Enforcer
-	IDs    nacre.IDs
+	// PolicyOptions adjust the default rules when Policy is nil.
+	PolicyOptions nacre.PolicyOptions
+	IDs           nacre.IDs
 	// Publish relays events; nil keeps them until somebody does.
 	Publish func(ctx context.Context, e nacre.Event) error
 	// MaxSize bounds one image, in bytes; 0 means 1 TiB (glance's image_size_cap).
@@ -87,7 +89,7 @@ func New(c Config) (*Service, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Policy == nil {
-		p, err := DefaultPolicy()
+		p, err := DefaultPolicy(c.PolicyOptions)
 		if err != nil {
 			return nil, err
 		}
@@ -119,10 +121,10 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-// DefaultPolicy is glance's rules with their defaults.
-func DefaultPolicy() (nacre.Enforcer, error) {
+// DefaultPolicy is glance's rules with their defaults, as the options adjust them.
+func DefaultPolicy(o nacre.PolicyOptions) (nacre.Enforcer, error) {
 	return policy.New(policy.Config{Area: "image", Rules: Rules(), EnforceScope: true, EnforceNewDefaults: true,
-		Denied: func(rule string) string { return "You are not authorized to complete " + rule + " action." }})
+		Denied: func(rule string) string { return "You are not authorized to complete " + rule + " action." }}.With(o))
 }
 
 func (s *Service) caller(ctx context.Context) (*nacre.Caller, error) {

@@ -28,7 +28,9 @@ type Config struct {
 	Bus    *bus.Bus
 	// Policy decides who may do what; nil means the default rules.
 	Policy nacre.Enforcer
-	IDs    nacre.IDs
+	// PolicyOptions adjust the default rules when Policy is nil.
+	PolicyOptions nacre.PolicyOptions
+	IDs           nacre.IDs
 	// Physical are the physical networks that flat networks may use; nil means "public".
 	Physical []string
 	// MTU of a flat or local network, and of the underlay that vxlan takes 50
@@ -117,7 +119,7 @@ func New(c Config) (*Service, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Policy == nil {
-		p, err := DefaultPolicy()
+		p, err := DefaultPolicy(c.PolicyOptions)
 		if err != nil {
 			return nil, err
 		}
@@ -215,10 +217,10 @@ func (s *Service) emit(ctx context.Context, typ string, o *Std) error {
 	return s.events.Emit(ctx, typ, o.ID, o.ProjectID, map[string]any{"id": o.ID, "name": o.Name, "project_id": o.ProjectID})
 }
 
-// DefaultPolicy is neutron's rules with their defaults.
-func DefaultPolicy() (nacre.Enforcer, error) {
+// DefaultPolicy is neutron's rules with their defaults, as the options adjust them.
+func DefaultPolicy(o nacre.PolicyOptions) (nacre.Enforcer, error) {
 	return policy.New(policy.Config{Area: "network", Rules: Rules(), EnforceScope: true, EnforceNewDefaults: true,
-		Denied: func(rule string) string { return "rule:" + rule + " is disallowed by policy" }})
+		Denied: func(rule string) string { return "rule:" + rule + " is disallowed by policy" }}.With(o))
 }
 
 // fresh fills in the standard attributes of a new object.

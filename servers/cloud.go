@@ -89,20 +89,20 @@ func assemble(ctx context.Context, c Config) (*Cloud, error) {
 func (cl *Cloud) compose() error {
 	c, err := &cl.c, error(nil)
 	if cl.Identity, err = identity.New(identity.Config{Engine: c.Engines["identity"], Keys: c.Keys, CredentialKeys: c.CredentialKeys,
-		Policy: c.Policy["identity"], BcryptCost: c.BcryptCost, Publish: cl.Bus.PublishEvent, Log: c.Log}); err != nil {
+		Policy: c.Policy["identity"], PolicyOptions: c.PolicyOptions["identity"], BcryptCost: c.BcryptCost, Publish: cl.Bus.PublishEvent, Log: c.Log}); err != nil {
 		return err
 	}
-	if cl.Image, err = image.New(image.Config{Engine: c.Engines["image"], Backend: c.Images, Policy: c.Policy["image"], Publish: cl.Bus.PublishEvent,
+	if cl.Image, err = image.New(image.Config{Engine: c.Engines["image"], Backend: c.Images, Policy: c.Policy["image"], PolicyOptions: c.PolicyOptions["image"], Publish: cl.Bus.PublishEvent,
 		MaxSize: c.MaxImage, Alone: c.Alone, Log: c.Log}); err != nil {
 		return err
 	}
-	if cl.Network, err = network.New(network.Config{Engine: c.Engines["network"], Bus: cl.Bus, Policy: c.Policy["network"], Alone: c.Alone, Log: c.Log}); err != nil {
+	if cl.Network, err = network.New(network.Config{Engine: c.Engines["network"], Bus: cl.Bus, Policy: c.Policy["network"], PolicyOptions: c.PolicyOptions["network"], Alone: c.Alone, Log: c.Log}); err != nil {
 		return err
 	}
-	if cl.Placement, err = placement.New(placement.Config{Engine: c.Engines["compute"], Policy: c.Policy["placement"]}); err != nil {
+	if cl.Placement, err = placement.New(placement.Config{Engine: c.Engines["compute"], Policy: c.Policy["placement"], PolicyOptions: c.PolicyOptions["placement"]}); err != nil {
 		return err
 	}
-	if cl.Compute, err = compute.New(compute.Config{Engine: c.Engines["compute"], Bus: cl.Bus, Placement: cl.Placement, Policy: c.Policy["compute"],
+	if cl.Compute, err = compute.New(compute.Config{Engine: c.Engines["compute"], Bus: cl.Bus, Placement: cl.Placement, Policy: c.Policy["compute"], PolicyOptions: c.PolicyOptions["compute"],
 		Images: images{cl.Image}, Networks: networks{cl.Network}, Alone: c.Alone, Log: c.Log}); err != nil {
 		return err
 	}

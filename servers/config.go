@@ -53,6 +53,8 @@ type Config struct {
 	Metadata *Metadata
 	// Policy decides, by area; without an entry the area's default rules hold.
 	Policy map[string]nacre.Enforcer
+	// PolicyOptions adjust the default rules, by area.
+	PolicyOptions map[string]nacre.PolicyOptions
 	// BcryptCost of new passwords; 0 is identity's own.
 	BcryptCost int
 	// ReportDelay is how long an agent gathers changes before it reports; 0 is

@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/bus"
 	"github.com/nacre-cloud/nacre/compute/hypervisor"
 	"github.com/nacre-cloud/nacre/identity/fernet"
@@ -78,6 +79,9 @@ func OpenLocal(ctx context.Context, cfg kit.Config, parts Parts, log *slog.Logge
 		return nil, err
 	}
 	c := Config{URL: cfg.URL, Region: cfg.Region, AdminPassword: secrets["admin_password"], RandomPassword: true, Alone: true, Metadata: NewMetadata(secrets["metadata_secret"]), Log: log}
+	if c.PolicyOptions, err = policies(cfg); err != nil {
+		return nil, err
+	}
 	seed, err := seedOf(cfg)
 	if err != nil {
 		return nil, err
@@ -214,6 +218,34 @@ func (l *Local) openHosts(ctx context.Context, c *Config, cfg kit.Config, parts 
 		c.Hosts = append(c.Hosts, h)
 	}
 	return nil
+}
+
+// policies are the options of each function that has rules.
+func policies(cfg kit.Config) (map[string]nacre.PolicyOptions, error) {
+	out, names := map[string]nacre.PolicyOptions{}, append(Areas(), "placement")
+	dir := cmp.Or(cfg.PolicyDir, filepath.Join(cfg.StateDir, "policy"))
+	for _, list := range [][]string{cfg.PolicyNoScope, cfg.PolicyOldDefaults} {
+		for _, name := range list {
+			if !slices.Contains(names, name) {
+				return nil, fmt.Errorf("policy: there is no area %q, only %s", name, strings.Join(names, ", "))
+			}
+		}
+	}
+	if _, err := os.Stat(dir); err != nil && cfg.PolicyDir != "" {
+		return nil, fmt.Errorf("policy_dir: %w", err)
+	}
+	no := false
+	for _, name := range names {
+		o := nacre.PolicyOptions{File: filepath.Join(dir, name+".yaml")}
+		if slices.Contains(cfg.PolicyNoScope, name) {
+			o.EnforceScope = &no
+		}
+		if slices.Contains(cfg.PolicyOldDefaults, name) {
+			o.EnforceNewDefaults = &no
+		}
+		out[name] = o
+	}
+	return out, nil
 }
 
 func choose[T any](what, name string, from map[string]T) (T, error) {

@@ -18,7 +18,9 @@ type Config struct {
 	Engine store.Engine
 	// Policy decides for API callers; nil means the default rules.
 	Policy nacre.Enforcer
-	IDs    nacre.IDs
+	// PolicyOptions adjust the default rules when Policy is nil.
+	PolicyOptions nacre.PolicyOptions
+	IDs           nacre.IDs
 }
 
 // Service is placement.
@@ -40,7 +42,7 @@ func New(c Config) (*Service, error) {
 		c.IDs = randomIDs{}
 	}
 	if c.Policy == nil {
-		p, err := defaultPolicy()
+		p, err := defaultPolicy(c.PolicyOptions)
 		if err != nil {
 			return nil, err
 		}

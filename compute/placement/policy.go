@@ -11,9 +11,9 @@ type randomIDs struct{}
 
 func (randomIDs) NewID() string { return uuid.NewString() }
 
-func defaultPolicy() (nacre.Enforcer, error) {
+func defaultPolicy(o nacre.PolicyOptions) (nacre.Enforcer, error) {
 	return policy.New(policy.Config{Area: "placement", Rules: Rules(), EnforceScope: true,
-		Denied: func(rule string) string { return "Policy does not allow " + rule + " to be performed." }})
+		Denied: func(rule string) string { return "Policy does not allow " + rule + " to be performed." }}.With(o))
 }
 
 // adminOrService is placement's default for nearly everything.

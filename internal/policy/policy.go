@@ -69,6 +69,18 @@ func (m Map) Attr(name string) (string, bool) {
 	return v, ok
 }
 
+// With is the configuration as an operator adjusts it.
+func (c Config) With(o nacre.PolicyOptions) Config {
+	c.File = o.File
+	if o.EnforceScope != nil {
+		c.EnforceScope = *o.EnforceScope
+	}
+	if o.EnforceNewDefaults != nil {
+		c.EnforceNewDefaults = *o.EnforceNewDefaults
+	}
+	return c
+}
+
 var _ nacre.Enforcer = (*Policy)(nil)
 
 // New compiles the rules. A rule that does not parse, that refers to one that is

@@ -39,6 +39,10 @@ type Config struct {
 	Accel     string   `yaml:"accel" doc:"libvirt: auto, kvm or tcg"`
 	Instances string   `yaml:"instances_dir" doc:"libvirt: directory of the guests' disks"`
 
+	PolicyDir         string   `yaml:"policy_dir" doc:"directory of policy files, compute.yaml and so on, read again when they change; empty is policy in state_dir"`
+	PolicyNoScope     []string `yaml:"policy_no_scope" doc:"areas that do not enforce the scope of tokens"`
+	PolicyOldDefaults []string `yaml:"policy_old_defaults" doc:"areas that honour the rules' deprecated defaults too"`
+
 	LogLevel  string `yaml:"log_level" doc:"debug, info, warn or error"`
 	LogFormat string `yaml:"log_format" doc:"text or json"`
 	TLSCert   string `yaml:"tls_cert" doc:"file of the certificate chain; with tls_key it turns TLS on"`
