@@ -315,24 +315,29 @@ func (s *Service) DeleteFloatingIP(ctx context.Context, id string) error {
 				device = p.DeviceID
 			}
 		}
-		if err := s.floatingips.Delete(ctx, id); err != nil {
-			return err
-		}
-		if err := s.setTags(ctx, id, nil); err != nil {
-			return err
-		}
-		if err := s.dropPort(ctx, f.ExternalPortID, f.NetworkID); err != nil && nacre.KindOf(err) != nacre.NotFound {
-			return err
-		}
-		if f.RouterID != "" {
-			if err := s.settleRouter(ctx, f.RouterID, ""); err != nil {
-				return err
-			}
-		}
-		return s.emit(ctx, "floatingip.delete.end", &f.Std)
+		return s.dropFloatingIP(ctx, &f)
 	})
 	if err == nil && device != "" {
 		s.tellPorts(ctx, device, ownerCompute)
 	}
 	return err
+}
+
+// dropFloatingIP removes a floating IP with its port; in the caller's transaction.
+func (s *Service) dropFloatingIP(ctx context.Context, f *FloatingIP) error {
+	if err := s.floatingips.Delete(ctx, f.ID); err != nil {
+		return err
+	}
+	if err := s.setTags(ctx, f.ID, nil); err != nil {
+		return err
+	}
+	if err := s.dropPort(ctx, f.ExternalPortID, f.NetworkID); err != nil && nacre.KindOf(err) != nacre.NotFound {
+		return err
+	}
+	if f.RouterID != "" {
+		if err := s.settleRouter(ctx, f.RouterID, ""); err != nil {
+			return err
+		}
+	}
+	return s.emit(ctx, "floatingip.delete.end", &f.Std)
 }

@@ -130,6 +130,17 @@ func TestSelfMadeAddresses(t *testing.T) {
 		lp, err := c.Port(c.alice, leg.PortID)
 		require.NoError(t, err)
 		require.Equal(t, []string{slaac.Gateway}, addresses(lp))
+		// A router holds the subnet; addresses that guests made for themselves don't.
+		fails(t, c.DeleteSubnet(c.alice, slaac.ID), nacre.Conflict, "SubnetInUse")
+		p, err = c.Port(c.alice, p.ID)
+		require.NoError(t, err)
+		require.Len(t, p.FixedIPs, 2, "a refused deletion takes nothing")
+		_, err = c.RemoveInterface(c.alice, r.ID, slaac.ID, "")
+		require.NoError(t, err)
+		require.NoError(t, c.DeleteSubnet(c.alice, slaac.ID))
+		p, err = c.Port(c.alice, p.ID)
+		require.NoError(t, err)
+		require.Equal(t, []string{"10.0.0.3"}, addresses(p))
 		c.clean()
 	})
 }

@@ -329,6 +329,17 @@ func (s *Service) DeleteNetwork(ctx context.Context, id string) error {
 		if _, err := s.networks.GetForUpdate(ctx, id); err != nil {
 			return store.WrapNotFound(err, func() *nacre.Error { return networkNotFound(id) })
 		}
+		// Floating IPs that nobody uses don't hold their network (neutron's
+		// delete_disassociated_floatingips).
+		loose, err := s.floatingips.Where(ctx, store.Eq("floating_network_id", id), store.Eq("port_id", ""))
+		if err != nil {
+			return err
+		}
+		for i := range loose {
+			if err := s.dropFloatingIP(ctx, &loose[i]); err != nil {
+				return err
+			}
+		}
 		used, err := s.ports.Exists(ctx, store.Eq("network_id", id), store.Not(store.Eq("device_owner", OwnerDHCP)))
 		if err != nil {
 			return err

@@ -22,6 +22,9 @@ const (
 	resendDown = time.Minute
 	// batch is how many objects one message carries.
 	batch = 100
+	// gather is how long the changes of a group that a host has are gathered: each
+	// new member changes it, and it is sent whole.
+	gather = 250 * time.Millisecond
 )
 
 // AddHost makes a host known, so that its reports are heard. The first one gets
@@ -474,12 +477,14 @@ func (s *Service) stepSync(ctx context.Context, j *reconcile.Job) (reconcile.Nex
 	// What others build on goes first; the host takes any order.
 	order := []dataplane.Kind{dataplane.KindNetwork, dataplane.KindSecurityGroup, dataplane.KindRouter, dataplane.KindPort}
 	slices.SortStableFunc(pending, func(a, b Place) int { return slices.Index(order, a.Kind) - slices.Index(order, b.Kind) })
-	for chunk := range slices.Chunk(pending, batch) {
+	due, wait := s.sent.due(pending, time.Now())
+	for chunk := range slices.Chunk(due, batch) {
 		ds, err := s.build(ctx, chunk)
-		if err != nil {
-			return reconcile.Next{}, err
+		if err == nil {
+			err = s.c.Bus.Publish(ctx, bus.Queue, "network.host."+host, ds)
 		}
-		if err := s.c.Bus.Publish(ctx, bus.Queue, "network.host."+host, ds); err != nil {
+		if err != nil {
+			s.sent.forget(due)
 			return reconcile.Next{}, err
 		}
 	}
@@ -489,7 +494,8 @@ func (s *Service) stepSync(ctx context.Context, j *reconcile.Job) (reconcile.Nex
 	}
 	if !s.Up(h) {
 		// Nobody takes the messages. Its first report wakes this work.
+		s.sent.forget(pending)
 		return reconcile.Again(resendDown), nil
 	}
-	return reconcile.Again(resend), nil
+	return reconcile.Again(wait), nil
 }

@@ -170,3 +170,25 @@ func TestQuota(t *testing.T) {
 		c.network(c.alice, "now")
 	})
 }
+
+// TestNetworkWithLooseFloatingIPs: an external network goes with the floating IPs
+// that nobody uses, and is held by one that is associated.
+func TestNetworkWithLooseFloatingIPs(t *testing.T) {
+	each(t, func(t *testing.T, c *cloud) {
+		s := c.site()
+		f, err := c.CreateFloatingIP(c.alice, network.FloatingIP{NetworkID: s.ext.ID}, "")
+		require.NoError(t, err)
+		fails(t, c.DeleteNetwork(c.admin, s.ext.ID), nacre.Conflict, "NetworkInUse") // the router's gateway
+		_, err = c.FloatingIP(c.alice, f.ID)
+		require.NoError(t, err, "a refused deletion takes nothing")
+		other, err := c.CreateNetwork(c.admin, network.Network{Std: network.Std{Name: "other"}, External: true, AdminUp: true})
+		require.NoError(t, err)
+		c.subnet(c.admin, other, "192.0.2.0/24")
+		loose, err := c.CreateFloatingIP(c.alice, network.FloatingIP{NetworkID: other.ID}, "")
+		require.NoError(t, err)
+		require.NoError(t, c.DeleteNetwork(c.admin, other.ID))
+		_, err = c.FloatingIP(c.alice, loose.ID)
+		fails(t, err, nacre.NotFound, "FloatingIPNotFound")
+		c.clean()
+	})
+}

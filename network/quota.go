@@ -97,9 +97,13 @@ func (s *Service) QuotaUse(ctx context.Context, project string) (map[string]int6
 	return out, nil
 }
 
-// Agents lists the hosts that carry packets, for administrators.
+// Agents lists the hosts that carry packets. Others than administrators see none,
+// as in any list of neutron's what one may not see is left out.
 func (s *Service) Agents(ctx context.Context) ([]Host, error) {
-	if err := s.enforce(ctx, "get_agent", policy.Map{}); err != nil {
+	switch err := s.enforce(ctx, "get_agent", policy.Map{}); {
+	case nacre.KindOf(err) == nacre.Forbidden:
+		return nil, nil
+	case err != nil:
 		return nil, err
 	}
 	return s.hosts.Select(ctx, store.Select{Order: []store.Order{{Column: "name"}}})
@@ -127,10 +131,13 @@ type SubnetAvailability struct {
 	Total, Used float64
 }
 
-// Availabilities counts every network's addresses, for administrators. Three
-// statements.
+// Availabilities counts every network's addresses; none for others than
+// administrators. Three statements.
 func (s *Service) Availabilities(ctx context.Context, q nacre.Query) ([]Availability, error) {
-	if err := s.enforce(ctx, "get_network_ip_availability", policy.Map{}); err != nil {
+	switch err := s.enforce(ctx, "get_network_ip_availability", policy.Map{}); {
+	case nacre.KindOf(err) == nacre.Forbidden:
+		return nil, nil
+	case err != nil:
 		return nil, err
 	}
 	q.Limit, q.Marker = 0, ""

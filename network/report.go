@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/nacre-cloud/nacre"
@@ -31,19 +32,14 @@ func (s *Service) takeReport(ctx context.Context, host string, r dataplane.Repor
 			return err
 		}
 	}
-	known := map[string]Place{}
-	if r.Full {
-		ps, err := s.places.Where(ctx, store.Eq("host", host))
-		if err != nil {
-			return err
-		}
-		for _, p := range ps {
-			known[p.ID] = p
-		}
+	known, err := s.reported(ctx, host, r)
+	if err != nil {
+		return err
 	}
 	for _, st := range r.States {
-		if p, ok := known[placeID(host, st.Kind, st.ID)]; ok && !p.Pending && st == (dataplane.State{Ref: dataplane.Ref{Kind: p.Kind, ID: p.ObjectID, Generation: p.Seen}, Active: p.Active, Reason: p.Reason}) {
-			continue // as we know it
+		p, ok := known[placeID(host, st.Kind, st.ID)]
+		if !ok || !p.Pending && st == (dataplane.State{Ref: dataplane.Ref{Kind: p.Kind, ID: p.ObjectID, Generation: p.Seen}, Active: p.Active, Reason: p.Reason}) {
+			continue // of no concern any more, or as we know it
 		}
 		if err := s.takeState(ctx, host, st); err != nil {
 			return err
@@ -53,6 +49,32 @@ func (s *Service) takeReport(ctx context.Context, host string, r dataplane.Repor
 		return s.resync(ctx, host, r)
 	}
 	return nil
+}
+
+// reported are a host's places that a report speaks of.
+func (s *Service) reported(ctx context.Context, host string, r dataplane.Report) (map[string]Place, error) {
+	w := []store.Where{store.Eq("host", host)}
+	if !r.Full {
+		ids := make([]string, len(r.States))
+		for i, st := range r.States {
+			ids[i] = placeID(host, st.Kind, st.ID)
+		}
+		w = w[:0]
+		for chunk := range slices.Chunk(ids, 500) {
+			w = append(w, store.In("id", chunk))
+		}
+	}
+	known := map[string]Place{}
+	for _, w := range w {
+		ps, err := s.places.Where(ctx, w)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range ps {
+			known[p.ID] = p
+		}
+	}
+	return known, nil
 }
 
 func placeID(host string, kind dataplane.Kind, id string) string {
@@ -154,6 +176,7 @@ func (s *Service) resync(ctx context.Context, host string, r dataplane.Report) e
 	if err != nil {
 		return err
 	}
+	s.sent.forget(ps) // it may have begun anew, or have missed what it was sent
 	var lost []Place
 	pending := false
 	for _, p := range ps {

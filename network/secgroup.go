@@ -178,6 +178,9 @@ func (s *Service) UpdateSecurityGroup(ctx context.Context, id string, fn func(*S
 			if g.DefaultOf != "" && g.Name != name {
 				return nacre.Errorf(nacre.Conflict, "SecurityGroupCannotUpdateDefault", "Updating default security group not allowed.")
 			}
+			if g.DefaultOf == "" && lower(g.Name) == "default" {
+				return nacre.Errorf(nacre.Conflict, "SecurityGroupDefaultAlreadyExists", "Default security group already exists.")
+			}
 			if g.Stateful != stateful {
 				used, err := s.members.Exists(ctx, store.Eq("group_id", id))
 				if err != nil {
@@ -361,10 +364,12 @@ func checkRulePorts(r *SecurityGroupRule, bad func(code, format string, args ...
 		return bad("SecurityGroupProtocolRequiredWithPorts", "Must also specify protocol if port range is given.")
 	case !slices.Contains([]string{"tcp", "udp", "dccp", "sctp", "udplite", "6", "17", "33", "132", "136"}, r.Protocol):
 		return bad("SecurityGroupInvalidProtocolForPort", "Ports cannot be specified for protocol %s. Ports are only supported for %v.", r.Protocol, []string{"dccp", "sctp", "tcp", "udp", "udplite"})
+	case r.PortMin != nil && (*r.PortMin < 1 || *r.PortMin > 65535):
+		return bad("SecurityGroupInvalidPortValue", "Invalid value for port %d", *r.PortMin)
+	case r.PortMax != nil && (*r.PortMax < 1 || *r.PortMax > 65535):
+		return bad("SecurityGroupInvalidPortValue", "Invalid value for port %d", *r.PortMax)
 	case r.PortMin == nil || r.PortMax == nil || *r.PortMin > *r.PortMax:
 		return bad("SecurityGroupInvalidPortRange", "For TCP/UDP protocols, port_range_min must be <= port_range_max")
-	case *r.PortMin < 1 || *r.PortMax > 65535:
-		return bad("SecurityGroupInvalidPortValue", "Invalid value for port %d", *r.PortMin)
 	}
 	return nil
 }

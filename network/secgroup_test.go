@@ -27,6 +27,11 @@ func TestDefaultGroup(t *testing.T) {
 		fails(t, c.DeleteSecurityGroup(c.alice, gs[0].ID), nacre.Conflict, "SecurityGroupCannotRemoveDefault")
 		_, err = c.UpdateSecurityGroup(c.alice, gs[0].ID, func(g *network.SecurityGroup) error { g.Name = "other"; return nil })
 		fails(t, err, nacre.Conflict, "SecurityGroupCannotUpdateDefault")
+		other, err := c.CreateSecurityGroup(c.alice, network.SecurityGroup{Std: network.Std{Name: "other"}})
+		require.NoError(t, err)
+		_, err = c.UpdateSecurityGroup(c.alice, other.ID, func(g *network.SecurityGroup) error { g.Name = "Default"; return nil })
+		fails(t, err, nacre.Conflict, "SecurityGroupDefaultAlreadyExists")
+		require.NoError(t, c.DeleteSecurityGroup(c.alice, other.ID))
 		_, err = c.SecurityGroup(c.bob, gs[0].ID)
 		fails(t, err, nacre.NotFound, "SecurityGroupNotFound")
 		require.NoError(t, c.DeleteSecurityGroup(c.admin, gs[0].ID))
@@ -51,6 +56,12 @@ func TestSecurityGroupRules(t *testing.T) {
 			}
 			return c.CreateSecurityGroupRule(c.alice, r)
 		}
+		for _, bad := range [][2]int{{-16, 80}, {80, 65536}, {0, 80}} {
+			_, err = create(network.SecurityGroupRule{Protocol: "tcp", PortMin: ptr(bad[0]), PortMax: ptr(bad[1])})
+			fails(t, err, nacre.Invalid, "SecurityGroupInvalidPortValue")
+		}
+		_, err = create(network.SecurityGroupRule{Protocol: "tcp", PortMin: ptr(80), PortMax: ptr(65536)})
+		require.ErrorContains(t, err, "Invalid value for port 65536")
 		ssh := network.SecurityGroupRule{Protocol: "TCP", PortMin: ptr(22), PortMax: ptr(22), RemotePrefix: "10.1.2.3/8"}
 		r, err := create(ssh)
 		require.NoError(t, err)

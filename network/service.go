@@ -79,6 +79,8 @@ type Service struct {
 
 	// hostNames are hosts that are known to be there.
 	hostNames sync.Map
+	// sent is what hosts were sent lately.
+	sent sendings
 
 	mu        sync.Mutex
 	runCtx    context.Context

@@ -422,6 +422,9 @@ func (s *Service) DeleteSubnet(ctx context.Context, id string) error {
 		if err := store.Lock(ctx, s.c.Engine, "network/"+n.ID); err != nil {
 			return err
 		}
+		if err := s.leaveSubnet(ctx, &sn, &n); err != nil {
+			return err
+		}
 		used, err := s.allocations.Exists(ctx, store.Eq("subnet_id", id), store.Not(store.InSelect("port_id", s.ports, "id", store.And(store.Eq("network_id", n.ID), store.Eq("device_owner", OwnerDHCP)))))
 		if err != nil {
 			return err
@@ -443,4 +446,39 @@ func (s *Service) DeleteSubnet(ctx context.Context, id string) error {
 		}
 		return s.emit(ctx, "subnet.delete.end", &sn.Std)
 	})
+}
+
+// leaveSubnet takes from ports the addresses that they formed for themselves in a
+// subnet that goes: those of IPv6 with automatic addresses are no use of it, but
+// for a router's. In the caller's transaction, which holds the network.
+func (s *Service) leaveSubnet(ctx context.Context, sn *Subnet, n *Network) error {
+	if !selfAddressed(sn) {
+		return nil
+	}
+	ps, err := s.ports.Where(ctx, store.Not(store.In("device_owner", []string{OwnerDHCP, OwnerRouter, OwnerGateway})),
+		store.InSelect("id", s.allocations, "port_id", store.Eq("subnet_id", sn.ID)))
+	if err != nil {
+		return err
+	}
+	for i := range ps {
+		if _, err := s.allocations.DeleteWhere(ctx, store.Eq("port_id", ps[i].ID), store.Eq("subnet_id", sn.ID)); err != nil {
+			return err
+		}
+		out, err := s.ports.Update(ctx, ps[i].ID, func(p *Port) error {
+			p.FixedIPs = slices.DeleteFunc(slices.Clone(p.FixedIPs), func(f FixedIP) bool { return f.SubnetID == sn.ID })
+			p.Generation++
+			touched(&p.Std)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if err := s.join(ctx, &ps[i], &out); err != nil {
+			return err
+		}
+		if err := s.settlePort(ctx, &ps[i], &out); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -265,7 +265,7 @@ type routerBody struct {
 	Description *string               `json:"description" valid:"max=255"`
 	AdminUp     *bool                 `json:"admin_state_up"`
 	Gateway     rest.Opt[gatewayBody] `json:"external_gateway_info" valid:"null"`
-	Routes      *[]routeView          `json:"routes" valid:"null"`
+	Routes      rest.Opt[[]routeView] `json:"routes" valid:"null"`
 	Distributed *bool                 `json:"distributed" valid:"null"`
 	HA          *bool                 `json:"ha" valid:"null"`
 	ZoneHints   []string              `json:"availability_zone_hints"`
@@ -383,8 +383,8 @@ func (a *api) routerRoutes() []rest.Route {
 			if c.Gateway, err = b.gateway(old.GatewayNetworkID); err != nil {
 				return nil, err
 			}
-			if b.Routes != nil {
-				routes, err := parseRoutes(*b.Routes, "routes")
+			if b.Routes.Set { // null is none, as in neutron
+				routes, err := parseRoutes(b.Routes.Value, "routes")
 				if err != nil {
 					return nil, err
 				}
