@@ -3,8 +3,8 @@ package compute
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/md5" //nolint:gosec // the fingerprint that nova shows is MD5
 	"crypto/rand"
+	"crypto/sha1" //nolint:gosec // the fingerprint that nova shows of a certificate is SHA-1
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
@@ -94,6 +94,9 @@ func (s *Service) CreateKeypair(ctx context.Context, k Keypair) (out Keypair, pr
 			return k, "", err
 		}
 	}
+	if k.PublicKey == "" && k.Type == "x509" {
+		return k, "", nacre.Errorf(nacre.Invalid, "InvalidKeypair", "Keypair data is invalid: this cloud makes no certificates; give the public key of one")
+	}
 	switch k.Type {
 	case "ssh":
 		pub, _, _, _, perr := ssh.ParseAuthorizedKey([]byte(strings.TrimSpace(k.PublicKey)))
@@ -106,7 +109,7 @@ func (s *Service) CreateKeypair(ctx context.Context, k Keypair) (out Keypair, pr
 		if block == nil || block.Type != "CERTIFICATE" {
 			return k, "", nacre.Errorf(nacre.Invalid, "InvalidKeypair", "Keypair data is invalid: failed to generate X509 fingerprint")
 		}
-		sum := md5.Sum(block.Bytes) //nolint:gosec // as above
+		sum := sha1.Sum(block.Bytes) //nolint:gosec // an identifier that clients know, not a protection
 		k.Fingerprint = colonHex(sum[:])
 	default:
 		return k, "", nacre.Errorf(nacre.Invalid, "", "Invalid keypair type %s", k.Type)

@@ -283,11 +283,9 @@ func (s *Service) Console(ctx context.Context, id string, lines int) (string, er
 	}
 	text := string(out.Output)
 	if lines > 0 {
-		ls := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
-		if len(ls) > lines {
-			ls = ls[len(ls)-lines:]
-		}
-		text = strings.Join(ls, "\n") + "\n"
+		// As nova counts: what follows the last line feed is a line too.
+		ls := strings.Split(text, "\n")
+		text = strings.Join(ls[max(0, len(ls)-lines):], "\n")
 	}
 	return strings.ToValidUTF8(text, "\ufffd"), nil
 }

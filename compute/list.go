@@ -90,7 +90,7 @@ func (s *Service) serverFilter(ctx context.Context, c *nacre.Caller, q nacre.Que
 	var keeps []func(*Server) bool
 	all, deleted, since, chosen := false, false, false, false
 	var from, until time.Time
-	project := c.ProjectID
+	project := ""
 	for _, f := range q.Filters {
 		v := f.Value
 		switch f.Name {
@@ -142,7 +142,7 @@ func (s *Service) serverFilter(ctx context.Context, c *nacre.Caller, q nacre.Que
 				ws = append(ws, store.Eq("host", v))
 			}
 		case "project_id", "tenant_id":
-			if admin && all {
+			if admin {
 				project = v
 			}
 		case "tags", "not-tags", "tags-any", "not-tags-any":
@@ -172,7 +172,10 @@ func (s *Service) serverFilter(ctx context.Context, c *nacre.Caller, q nacre.Que
 	if all && !admin {
 		return store.Where{}, nil, nacre.Errorf(nacre.Forbidden, "", "Policy doesn't allow os_compute_api:servers:index:get_all_tenants to be performed.")
 	}
-	if !all || project != c.ProjectID {
+	if !all {
+		project = c.ProjectID // a project that was asked for counts with all_tenants only
+	}
+	if project != "" {
 		ws = append(ws, store.Eq("project_id", project))
 	}
 	if !since || deleted || chosen {

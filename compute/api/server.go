@@ -115,6 +115,9 @@ func (a *api) create(r *rest.Request, b *createBody) (any, error) {
 	if err := accessAddresses(&in.AccessIPv4, &in.AccessIPv6); err != nil {
 		return nil, err
 	}
+	if err := checkMeta(in.Metadata); err != nil {
+		return nil, err
+	}
 	n.AccessIPv4, n.AccessIPv6 = in.AccessIPv4, in.AccessIPv6
 	if err := groupHint(b, &n); err != nil {
 		return nil, err
@@ -191,7 +194,8 @@ func checkHostname(r *rest.Request, h *string) error {
 	return bad("Invalid input for field/attribute hostname. Value: %s. %s %s", *h, rest.PyRepr(*h), why)
 }
 
-// accessAddresses checks accessIPv4 and accessIPv6; nil and "" are none.
+// accessAddresses checks accessIPv4 and accessIPv6, and brings them into their
+// canonical form; nil and "" are none.
 func accessAddresses(v4, v6 *string) error {
 	for _, x := range []struct {
 		v    *string
@@ -203,6 +207,8 @@ func accessAddresses(v4, v6 *string) error {
 		}
 		if a, err := netip.ParseAddr(*x.v); err != nil || !x.ok(a) || a.Zone() != "" {
 			return bad("Invalid input for field/attribute accessIPv%s. Value: %s. %s is not a 'ipv%s'", x.name, *x.v, rest.PyRepr(*x.v), x.name)
+		} else {
+			*x.v = a.String() // as RFC 5952 writes it
 		}
 	}
 	return nil
@@ -360,6 +366,9 @@ func (a *api) listServers(r *rest.Request, detail bool) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if q.Limit == 0 {
+		servers = nil // limit=0 is none, not all
+	}
 	nextLinks := next(r, len(servers), q.Limit, func() string { return servers[len(servers)-1].ID })
 	if !detail {
 		type short struct {
@@ -513,7 +522,9 @@ func (a *api) actionRoutes() []rest.Route {
 		action("os-getConsoleOutput", "os_compute_api:os-console-output", rest.In(func(r *rest.Request, b *console) (any, error) {
 			lines := 0
 			if b.Console != nil && b.Console.Length != nil {
-				lines = *b.Console.Length
+				if lines = *b.Console.Length; lines == 0 {
+					return map[string]any{"output": ""}, nil
+				}
 			}
 			out, err := a.s.Console(r.Context(), r.Var("id"), lines)
 			if err != nil {

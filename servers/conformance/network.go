@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/extensions/attributestags"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/extensions/layer3/floatingips"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/extensions/layer3/routers"
@@ -253,4 +254,25 @@ func (s *suite) networkIsolation(t *testing.T) {
 	status(t, 404, err, "a port on another project's network")
 	_, err = networks.Create(ctx, s.user.network, networks.CreateOpts{Name: name("network"), Shared: ptr(true)}).Extract()
 	status(t, 403, err, "a shared network made by a member")
+
+	// The same addresses in two projects at once are two different places.
+	for _, c := range []*gophercloud.ServiceClient{s.admin.network, s.user.network} {
+		n, err := networks.Create(ctx, c, networks.CreateOpts{Name: name("network")}).Extract()
+		require.NoError(t, err)
+		after(t, "network", func(ctx context.Context) error { return networks.Delete(ctx, c, n.ID).ExtractErr() })
+		sn, err := subnets.Create(ctx, c, subnets.CreateOpts{NetworkID: n.ID, CIDR: "10.94.0.0/24", IPVersion: gophercloud.IPv4}).Extract()
+		require.NoError(t, err)
+		p, err := ports.Create(ctx, c, ports.CreateOpts{NetworkID: n.ID, FixedIPs: []ports.IP{{SubnetID: sn.ID, IPAddress: "10.94.0.10"}}}).Extract()
+		require.NoError(t, err)
+		after(t, "port", func(ctx context.Context) error { return ports.Delete(ctx, c, p.ID).ExtractErr() })
+		_, err = ports.Create(ctx, c, ports.CreateOpts{NetworkID: n.ID, FixedIPs: []ports.IP{{SubnetID: sn.ID, IPAddress: "10.94.0.10"}}}).Extract()
+		status(t, 409, err, "the same address twice in one network")
+		pages, err := ports.List(s.user.network, ports.ListOpts{FixedIPs: []ports.FixedIPOpts{{IPAddress: "10.94.0.10"}}}).AllPages(ctx)
+		require.NoError(t, err)
+		ps, err := ports.ExtractPorts(pages)
+		require.NoError(t, err)
+		for _, q := range ps {
+			require.True(t, q.ID != p.ID || c == s.user.network, "a port of another project is shown")
+		}
+	}
 }
