@@ -46,6 +46,9 @@ type Networks interface {
 	// Release deletes the ports that EnsurePort made for a server and unbinds
 	// those that the user brought. Nothing to release is success.
 	Release(ctx context.Context, projectID, serverID string) error
+	// SetGroup adds a security group, by id or name, to every port of a server that
+	// heeds groups, or takes it off, with the user's own rights.
+	SetGroup(ctx context.Context, projectID, serverID, group string, add bool) error
 	// Unplug releases one port of a server in the same way.
 	Unplug(ctx context.Context, projectID, serverID, portID string) error
 }

@@ -264,6 +264,20 @@ func (s *Service) ResetState(ctx context.Context, id, state string) error {
 	})
 }
 
+// SetGroup adds a security group, by id or name, to a server's ports, or takes it
+// off them.
+func (s *Service) SetGroup(ctx context.Context, id, group string, add bool) error {
+	rule := "os_compute_api:os-security-groups:remove"
+	if add {
+		rule = "os_compute_api:os-security-groups:add"
+	}
+	sv, err := s.serverFor(ctx, id, rule)
+	if err != nil {
+		return err
+	}
+	return s.c.Networks.SetGroup(ctx, sv.ProjectID, id, group, add)
+}
+
 // Console is the last lines of a server's serial console; 0 lines means all that
 // is kept.
 func (s *Service) Console(ctx context.Context, id string, lines int) (string, error) {

@@ -72,6 +72,8 @@ var ruleTable = []ruleRow{
 	{"os_compute_api:os-attach-interfaces:show", ruleReader, "Show details of a port interface attached to a server.", "GET /servers/{server_id}/os-interface/{port_id}"},
 	{"os_compute_api:os-attach-interfaces:create", ruleMember, "Attach an interface to a server.", "POST /servers/{server_id}/os-interface"},
 	{"os_compute_api:os-attach-interfaces:delete", ruleMember, "Detach an interface from a server.", "DELETE /servers/{server_id}/os-interface/{port_id}"},
+	{"os_compute_api:os-security-groups:add", ruleMember, "Add security groups to server.", "POST /servers/{server_id}/action (addSecurityGroup)"},
+	{"os_compute_api:os-security-groups:remove", ruleMember, "Remove security groups from server.", "POST /servers/{server_id}/action (removeSecurityGroup)"},
 	{"os_compute_api:os-security-groups:list", ruleReader, "List security groups of server.", "GET /servers/{server_id}/os-security-groups"},
 	{"os_compute_api:os-flavor-manage:create", ruleAdmin, "Create a flavor.", "POST /flavors"},
 	{"os_compute_api:os-flavor-manage:update", ruleAdmin, "Update a flavor.", "PUT /flavors/{flavor_id}"},

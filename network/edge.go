@@ -405,3 +405,53 @@ func (s *Service) ReleaseServerPorts(ctx context.Context, project, server, port 
 		return nil
 	})
 }
+
+// SetServerGroup adds a security group, by id or name, to every port of a server
+// that heeds groups, or takes it off, with the caller's own rights. Taking off what
+// no port has is NotFound; adding it where no port heeds groups is Invalid (nova's
+// SecurityGroupCannotBeApplied).
+func (s *Service) SetServerGroup(ctx context.Context, project, server, group string, add bool) error {
+	if err := store.Outside(ctx); err != nil {
+		return err
+	}
+	ids, err := s.checkServerGroups(ctx, ServerNetworks{ProjectID: project, SecurityGroups: []string{group}})
+	if err != nil {
+		if nacre.KindOf(err) == nacre.Invalid {
+			err = nacre.Errorf(nacre.NotFound, "SecurityGroupNotFound", "Security group %s is not found for project %s", group, project)
+		}
+		return err
+	}
+	ps, err := s.ports.Where(ctx, store.Eq("device_id", server), store.Eq("served", true), store.Eq("project_id", project))
+	if err != nil {
+		return err
+	}
+	if len(ps) == 0 {
+		return nacre.Errorf(nacre.NotFound, "SecurityGroupNotFound", "instance_id %s could not be found as device id on any ports", server)
+	}
+	done := false
+	for i := range ps {
+		has := slices.Contains(ps[i].SecurityGroups, ids[0])
+		heeds := ps[i].PortSecurity && len(ps[i].FixedIPs) > 0
+		if !has && (!add || !heeds) {
+			continue
+		}
+		done = true
+		if has == add {
+			continue
+		}
+		groups := slices.DeleteFunc(slices.Clone(ps[i].SecurityGroups), func(g string) bool { return g == ids[0] })
+		if add {
+			groups = append(groups, ids[0])
+		}
+		if _, err := s.UpdatePort(ctx, ps[i].ID, PortChange{SecurityGroups: &groups}); err != nil {
+			return err
+		}
+	}
+	switch {
+	case done:
+		return nil
+	case add:
+		return nacre.Errorf(nacre.Invalid, "SecurityGroupCannotBeApplied", "Network requires port_security_enabled and subnet associated in order to apply security groups.")
+	}
+	return nacre.Errorf(nacre.NotFound, "SecurityGroupNotFound", "Security group %s not associated with the instance %s", group, server)
+}

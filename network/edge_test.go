@@ -141,6 +141,24 @@ func TestServerPorts(t *testing.T) {
 		_, err = c.ServerPorts(c.alice, "vm")
 		require.ErrorIs(t, err, nacre.Forbidden)
 
+		// A group for all of the server's ports, by name, with the user's own rights.
+		web, err := c.CreateSecurityGroup(c.alice, network.SecurityGroup{Std: network.Std{Name: "web"}})
+		require.NoError(t, err)
+		fails(t, c.SetServerGroup(c.alice, "alice", "vm", "none", true), nacre.NotFound, "SecurityGroupNotFound")
+		fails(t, c.SetServerGroup(c.alice, "alice", "vm", "web", false), nacre.NotFound, "SecurityGroupNotFound")
+		fails(t, c.SetServerGroup(c.alice, "alice", "nobody", "web", true), nacre.NotFound, "SecurityGroupNotFound")
+		for range 2 {
+			require.NoError(t, c.SetServerGroup(c.alice, "alice", "vm", "web", true))
+		}
+		p, err := c.Port(c.alice, made.Port.ID)
+		require.NoError(t, err)
+		require.Contains(t, p.SecurityGroups, web.ID)
+		require.Len(t, p.SecurityGroups, 2)
+		require.NoError(t, c.SetServerGroup(c.alice, "alice", "vm", web.ID, false))
+		p, err = c.Port(c.alice, made.Port.ID)
+		require.NoError(t, err)
+		require.Equal(t, made.Port.SecurityGroups, p.SecurityGroups)
+
 		// Another host: the same ports move there.
 		moved, err := c.EnsureServerPort(compute, ask(0, network.ServerNIC{NetworkID: s.net.ID}, "node2"))
 		require.NoError(t, err)

@@ -72,6 +72,10 @@ func (w networks) Release(ctx context.Context, projectID, serverID string) error
 	return w.svc.ReleaseServerPorts(ctx, projectID, serverID, "")
 }
 
+func (w networks) SetGroup(ctx context.Context, projectID, serverID, group string, add bool) error {
+	return w.svc.SetServerGroup(ctx, projectID, serverID, group, add)
+}
+
 func (w networks) Unplug(ctx context.Context, projectID, serverID, portID string) error {
 	if err := store.Outside(ctx); err != nil {
 		return err

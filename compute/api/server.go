@@ -519,6 +519,16 @@ func (a *api) actionRoutes() []rest.Route {
 		action("os-resetState", "os_compute_api:os-admin-actions:reset_state", rest.In(func(r *rest.Request, b *reset) (any, error) {
 			return nil, a.s.ResetState(r.Context(), r.Var("id"), b.State.State)
 		})),
+		action("addSecurityGroup", "os_compute_api:os-security-groups:add", rest.In(func(r *rest.Request, b *struct {
+			Group groupName `json:"addSecurityGroup" valid:"required"`
+		}) (any, error) {
+			return nil, a.s.SetGroup(r.Context(), r.Var("id"), b.Group.Name, true)
+		})),
+		action("removeSecurityGroup", "os_compute_api:os-security-groups:remove", rest.In(func(r *rest.Request, b *struct {
+			Group groupName `json:"removeSecurityGroup" valid:"required"`
+		}) (any, error) {
+			return nil, a.s.SetGroup(r.Context(), r.Var("id"), b.Group.Name, false)
+		})),
 		action("os-getConsoleOutput", "os_compute_api:os-console-output", rest.In(func(r *rest.Request, b *console) (any, error) {
 			lines := 0
 			if b.Console != nil && b.Console.Length != nil {

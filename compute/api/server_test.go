@@ -62,6 +62,16 @@ func TestServerLife(t *testing.T) {
 			require.Len(t, strings.Split(out, "\n"), 2)
 			require.True(t, strings.HasSuffix(out, "\n"), "what follows the last line feed is a line too, as nova counts")
 
+			act := func(who, body string) answer {
+				return c.do("POST", "/v2.1/servers/"+sv.ID+"/action", who, version, body)
+			}
+			require.Equal(t, 202, act("p1", `{"addSecurityGroup": {"name": "web"}}`).code)
+			require.Equal(t, 202, act("p1", `{"removeSecurityGroup": {"name": "web"}}`).code)
+			c.fails(404, "itemNotFound", "Security group web", act("p1", `{"removeSecurityGroup": {"name": "web"}}`))
+			c.fails(404, "itemNotFound", "could not be found", act("p2", `{"addSecurityGroup": {"name": "web"}}`))
+			c.fails(403, "forbidden", "os-security-groups:add", act("reader/p1", `{"addSecurityGroup": {"name": "web"}}`))
+			c.fails(400, "badRequest", "name", act("p1", `{"addSecurityGroup": {}}`))
+
 			// A lock binds the owner, not the administrator.
 			require.NoError(t, servers.Lock(ctx, cl, sv.ID).ExtractErr())
 			require.True(t, gophercloud.ResponseCodeIs(servers.Delete(ctx, cl, sv.ID).ExtractErr(), http.StatusConflict))

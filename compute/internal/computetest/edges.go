@@ -141,6 +141,33 @@ func (n *Networks) Release(ctx context.Context, _, server string) error {
 	return nil
 }
 
+// SetGroup implements compute.Networks.
+func (n *Networks) SetGroup(ctx context.Context, _, server, group string, add bool) error {
+	if err := store.Outside(ctx); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	found := false
+	for i := range 8 {
+		p, ok := n.ports[portKey(server, i)]
+		if !ok {
+			continue
+		}
+		had := slices.Contains(p.SecurityGroups, group)
+		found = found || had
+		p.SecurityGroups = slices.DeleteFunc(slices.Clone(p.SecurityGroups), func(g string) bool { return g == group })
+		if add {
+			p.SecurityGroups = append(p.SecurityGroups, group)
+		}
+		n.ports[portKey(server, i)] = p
+	}
+	if !found && !add {
+		return nacre.Errorf(nacre.NotFound, "SecurityGroupNotFound", "Security group %s not found.", group)
+	}
+	return nil
+}
+
 // Unplug implements compute.Networks.
 func (n *Networks) Unplug(ctx context.Context, _, server, port string) error {
 	if err := store.Outside(ctx); err != nil {
