@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/crypto/bcrypt"
-
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/internal/policy"
 	"github.com/nacre-cloud/nacre/store"
@@ -64,7 +62,7 @@ func (s *Service) delegated(ctx context.Context) (i *TokenInfo, ok bool) {
 	if err != nil {
 		return nil, false
 	}
-	if i.AppCred == nil && i.Trust == nil {
+	if i.AppCred == nil && i.Trust == nil && i.AccessTokenID == "" {
 		i = nil
 	}
 	return i, true
@@ -77,7 +75,7 @@ func restricted(ctx context.Context, s *Service) error {
 	switch {
 	case ok && (i == nil || i.AppCred != nil && i.AppCred.Unrestricted):
 		return nil
-	case ok && i.Trust != nil:
+	case ok && (i.Trust != nil || i.AccessTokenID != ""):
 		return forbidden("Cannot manage application credentials with a token issued via delegation.")
 	}
 	return forbidden("You are not authorized to perform the requested action: Using method 'application_credential' is not allowed for managing additional application credentials..")
@@ -109,11 +107,11 @@ func (s *Service) CreateAppCredential(ctx context.Context, userID string, n NewA
 	for _, r := range roles {
 		a.RoleIDs = append(a.RoleIDs, r.ID)
 	}
-	cost := s.hasher.cost
+	hash := s.hasher.hash
 	if a.Secret == "" {
-		a.Secret, cost = randomSecret()+randomSecret(), bcrypt.MinCost
+		a.Secret, hash = randomSecret()+randomSecret(), s.hasher.hashCheap
 	}
-	if a.SecretHash, err = s.hasher.hashAt(ctx, a.Secret, cost); err != nil {
+	if a.SecretHash, err = hash(ctx, a.Secret); err != nil {
 		return AppCredential{}, err
 	}
 	err = s.tx(ctx, func(ctx context.Context) (err error) {

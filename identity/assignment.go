@@ -135,6 +135,15 @@ func (s *Service) effective(ctx context.Context, q *AssignmentQuery, projects []
 	if err != nil {
 		return nil, err
 	}
+	// A domain's role counts for what it implies only.
+	domainRoles := map[string]bool{}
+	rs, err := s.roles.Where(ctx, store.Ne("domain_id", ""))
+	if err != nil {
+		return nil, err
+	}
+	for i := range rs {
+		domainRoles[rs[i].ID] = true
+	}
 	below := map[string][]string{}
 	var out []AssignmentView
 	seen := map[string]bool{}
@@ -160,7 +169,7 @@ func (s *Service) effective(ctx context.Context, q *AssignmentQuery, projects []
 						e.ViaPriorRole, e.RoleID = v.RoleID, role
 					}
 					e.ID = e.UserID + "|" + e.ProjectID + "|" + e.DomainID + "|" + e.RoleID + "|" + e.ViaGroup + "|" + e.ViaPriorRole + "|" + e.FromProject + "|" + e.FromDomain
-					if !seen[e.ID] && q.wants(&e, projects) {
+					if !seen[e.ID] && !domainRoles[role] && q.wants(&e, projects) {
 						seen[e.ID] = true
 						out = append(out, e)
 					}
@@ -185,7 +194,7 @@ func (s *Service) membersOf(ctx context.Context, userID string) (map[string][]st
 	if userID != "" {
 		w = store.Eq("user_id", userID)
 	}
-	rows, err := s.members.Where(ctx, w)
+	rows, err := s.members.Where(ctx, w, current())
 	out := map[string][]string{}
 	for _, m := range rows {
 		out[m.GroupID] = append(out[m.GroupID], m.UserID)

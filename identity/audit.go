@@ -44,6 +44,8 @@ func (s *Service) Audit(ctx context.Context) ([]nacre.Finding, error) {
 	each(&a, "user", s.users, func(u User) string { return u.ID }, func(u User) { a.refers(u.ID, "domain", u.DomainID, projects) })
 	each(&a, "group", s.groups, func(g Group) string { return g.ID }, func(g Group) { a.refers(g.ID, "domain", g.DomainID, projects) })
 	each(&a, "password", s.passwords, func(p password) string { return p.UserID }, func(p password) { a.refers(p.UserID, "user", p.UserID, users) })
+	each(&a, "old_password", s.oldPasswords, func(p oldPassword) string { return p.ID }, func(p oldPassword) { a.refers(p.ID, "user", p.UserID, users) })
+	each(&a, "failed_auth", s.failures, func(f failure) string { return f.UserID }, func(f failure) { a.refers(f.UserID, "user", f.UserID, users) })
 	each(&a, "membership", s.members, func(m membership) string { return m.ID }, func(m membership) {
 		a.refers(m.ID, "user", m.UserID, users)
 		a.refers(m.ID, "group", m.GroupID, groups)
@@ -68,6 +70,12 @@ func (s *Service) Audit(ctx context.Context) ([]nacre.Finding, error) {
 		a.refers(p.ID, "project", p.ProjectID, projects)
 		a.refers(p.ID, "endpoint", p.EndpointID, endpoints)
 	})
+	a.policies(services, regions, endpoints)
+	endpointGroups := ids(&a, s.endpointGroups, func(g EndpointGroup) string { return g.ID })
+	each(&a, "project_endpoint_group", s.groupsFor, func(p projectEndpointGroup) string { return p.ID }, func(p projectEndpointGroup) {
+		a.refers(p.ID, "project", p.ProjectID, projects)
+		a.refers(p.ID, "endpoint group", p.EndpointGroupID, endpointGroups)
+	})
 	each(&a, "region", s.regions, func(r Region) string { return r.ID }, func(r Region) { a.refers(r.ID, "parent", string(r.ParentID), regions) })
 	each(&a, "application_credential", s.appCreds, func(c AppCredential) string { return c.ID }, func(c AppCredential) {
 		a.refers(c.ID, "user", c.UserID, users)
@@ -76,17 +84,32 @@ func (s *Service) Audit(ctx context.Context) ([]nacre.Finding, error) {
 			a.refers(c.ID, "access rule", r.ID, rules)
 		}
 	})
+	trusts := ids(&a, s.trusts, func(t Trust) string { return t.ID })
 	each(&a, "trust", s.trusts, func(t Trust) string { return t.ID }, func(t Trust) {
 		a.refers(t.ID, "trustor", t.TrustorUserID, users)
 		a.refers(t.ID, "trustee", t.TrusteeUserID, users)
 		a.refers(t.ID, "project", t.ProjectID, projects)
+		a.refers(t.ID, "trust that it was passed on from", string(t.RedelegatedTrustID), trusts)
 	})
+	credentials := ids(&a, s.credentials, func(c Credential) string { return c.ID })
+	each(&a, "totp_use", s.totpUses, func(u totpUse) string { return u.CredentialID }, func(u totpUse) { a.refers(u.CredentialID, "credential", u.CredentialID, credentials) })
 	each(&a, "credential", s.credentials, func(c Credential) string { return c.ID }, func(c Credential) { a.refers(c.ID, "user", c.UserID, users) })
 	each(&a, "limit", s.limits, func(l Limit) string { return l.ID }, func(l Limit) {
 		a.refers(l.ID, "project", string(l.ProjectID), projects)
 		a.refers(l.ID, "domain", string(l.DomainID), projects)
 	})
 	return a.findings, a.err
+}
+
+// policies audits which policy documents are for what.
+func (a *auditor) policies(services, regions, endpoints map[string]bool) {
+	docs := ids(a, a.s.policies, func(p PolicyDocument) string { return p.ID })
+	each(a, "policy_association", a.s.associations, func(p policyAssociation) string { return p.ID }, func(p policyAssociation) {
+		a.refers(p.ID, "policy", p.PolicyID, docs)
+		a.refers(p.ID, "endpoint", p.EndpointID, endpoints)
+		a.refers(p.ID, "service", p.ServiceID, services)
+		a.refers(p.ID, "region", p.RegionID, regions)
+	})
 }
 
 func projectKey(p Project) string { return p.ID }

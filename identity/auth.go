@@ -2,12 +2,14 @@ package identity
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"time"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity/fernet"
+	"github.com/nacre-cloud/nacre/identity/oauth1"
 	"github.com/nacre-cloud/nacre/internal/policy"
 	"github.com/nacre-cloud/nacre/store"
 )
@@ -24,8 +26,19 @@ type NameRef struct {
 // AuthRequest is what somebody shows to get a token.
 type AuthRequest struct {
 	// Methods are tried in order and must all agree: "password", "token",
-	// "application_credential".
+	// "application_credential", "totp" and what else authMethods has. A repeated
+	// one counts once.
 	Methods []string
+
+	// Extra is what is shown for methods that have no field of their own here, by
+	// the method's name, as the client sent it.
+	Extra map[string]json.RawMessage
+
+	// OAuth is the request itself, for the method oauth1, which signs it.
+	OAuth *oauth1.Request
+
+	// Receipt, if any, says which methods the user has shown before (ReceiptError).
+	Receipt string
 
 	User     NameRef
 	Password string
@@ -51,9 +64,44 @@ type authState struct {
 	known   bool
 	methods []string
 	chain   string    // audit id of the first token in the chain
-	expires time.Time // of the token shown, if any
+	expires time.Time // when the new token ends at the latest; zero is no bound
 	parent  *TokenInfo
 	app     *AppCredential
+	hash    string // what the password was compared with
+
+	// idp, protocol and groups say of a federated user who vouched for it, by
+	// which protocol, and of which groups that makes it a member for as long as
+	// the token lives.
+	idp, protocol string
+	groups        []string
+	// access is the OAuth 1.0a access token shown, whose project is the scope.
+	access, accessProject string
+}
+
+// authMethod checks what a request shows by one method, and notes in the state
+// whom it proves: with authState.is, and whatever else bounds the token.
+type authMethod func(ctx context.Context, req *AuthRequest, a *authState) error
+
+// authMethods are the methods that there are, by Keystone's names. A new one is a
+// function in a file of its own and a line here.
+func (s *Service) authMethods() map[string]authMethod {
+	return map[string]authMethod{
+		"password":               s.authPassword,
+		"token":                  s.authToken,
+		"application_credential": s.authAppCred,
+		"totp":                   s.authTOTP,
+		"mapped":                 s.authFederated("mapped"),
+		"saml2":                  s.authFederated("saml2"),
+		"openid":                 s.authFederated("openid"),
+		"oauth1":                 s.authOAuth,
+	}
+}
+
+// until bounds the token's end.
+func (a *authState) until(end time.Time) {
+	if !end.IsZero() && (a.expires.IsZero() || end.Before(a.expires)) {
+		a.expires = end
+	}
 }
 
 func (a *authState) is(u User) error {
@@ -79,6 +127,9 @@ func (s *Service) Authenticate(ctx context.Context, req AuthRequest) (string, *T
 		if err := s.authMethod(ctx, m, &req, &a); err != nil {
 			return "", nil, err
 		}
+	}
+	if err := s.checkFactors(ctx, &req, &a); err != nil {
+		return "", nil, err
 	}
 	info, err := s.authScope(ctx, &req, &a)
 	if err != nil {
@@ -108,41 +159,84 @@ func (r *AuthRequest) check() error {
 }
 
 func (s *Service) authMethod(ctx context.Context, method string, req *AuthRequest, a *authState) error {
-	switch method {
-	case "password":
-		u, err := s.findUser(ctx, req.User)
-		if u, err = s.checkUserPassword(ctx, u, err, req.Password); err != nil {
-			return err
-		}
-		a.methods = add(a.methods, method)
-		return a.is(u)
-	case "token":
-		i, err := s.lookUp(ctx, req.Token, 0)
-		if err != nil {
-			return err
-		}
-		if i.AppCred != nil || i.TrustID != "" {
-			return forbidden("You are not authorized to perform the requested action: rescope a scoped token.")
-		}
-		a.parent, a.expires = i, i.ExpiresAt
-		if n := len(i.AuditIDs); n > 0 {
-			a.chain = i.AuditIDs[n-1]
-		}
-		a.methods = add(a.methods, method)
-		for _, m := range i.Methods {
-			a.methods = add(a.methods, m)
-		}
-		return a.is(i.User)
-	case "application_credential":
-		c, u, err := s.checkAppCred(ctx, req)
-		if err != nil {
-			return err
-		}
-		a.app = &c
-		a.methods = add(a.methods, method)
-		return a.is(u)
+	try, ok := s.methods[method]
+	if !ok {
+		return &nacre.Error{Kind: nacre.Unauthenticated, Code: "Unauthorized", Message: "Attempted to authenticate with an unsupported method."}
 	}
-	return &nacre.Error{Kind: nacre.Unauthenticated, Code: "Unauthorized", Message: "Attempted to authenticate with an unsupported method."}
+	if slices.Contains(a.methods, method) && a.parent == nil {
+		return nil
+	}
+	if err := try(ctx, req, a); err != nil {
+		return err
+	}
+	a.methods = add(a.methods, method)
+	return nil
+}
+
+func (s *Service) authPassword(ctx context.Context, req *AuthRequest, a *authState) error {
+	u, err := s.findUser(ctx, req.User)
+	if u, a.hash, err = s.checkUserPassword(ctx, u, err, req.Password); err != nil {
+		return err
+	}
+	return a.is(u)
+}
+
+func (s *Service) authToken(ctx context.Context, req *AuthRequest, a *authState) error {
+	i, err := s.lookUp(ctx, req.Token, 0)
+	if err != nil {
+		return err
+	}
+	if err := s.mayRescope(i, req); err != nil {
+		return err
+	}
+	if err := s.stillFederated(ctx, i); err != nil {
+		return err
+	}
+	if i.AppCred != nil {
+		c := *i.AppCred
+		a.app = &c
+	}
+	a.parent = i
+	a.until(i.ExpiresAt)
+	a.idp, a.protocol, a.groups = i.IdPID, i.ProtocolID, i.GroupIDs
+	if n := len(i.AuditIDs); n > 0 {
+		a.chain = i.AuditIDs[n-1]
+	}
+	for _, m := range i.Methods {
+		a.methods = add(a.methods, m)
+	}
+	return a.is(i.User)
+}
+
+// mayRescope refuses to make tokens from those that were made by delegation, and
+// whatever else a token does not give.
+func (s *Service) mayRescope(i *TokenInfo, req *AuthRequest) error {
+	scoped := req.Project != nil || req.Domain != nil
+	no := func(action string) error {
+		return forbidden("You are not authorized to perform the requested action: %s.", action)
+	}
+	switch {
+	case i.AccessTokenID != "":
+		return no("Using OAuth-scoped token to create another token. Create a new OAuth-scoped token instead")
+	case i.TrustID != "":
+		return no("Using trust-scoped token to create another token. Create a new trust-scoped token instead")
+	case i.System != "" && scoped:
+		return no("Using a system-scoped token to create a project-scoped or domain-scoped token is not allowed.")
+	case i.AppCred != nil && (scoped || req.System || req.TrustID != "" || req.Unscoped):
+		return no("Using an application credential token to create a scoped token is not allowed.")
+	case s.noRescope && (i.ProjectID != "" || i.DomainID != "" || i.System != ""):
+		return no("rescope a scoped token")
+	}
+	return nil
+}
+
+func (s *Service) authAppCred(ctx context.Context, req *AuthRequest, a *authState) error {
+	c, u, err := s.checkAppCred(ctx, req)
+	if err != nil {
+		return err
+	}
+	a.app = &c
+	return a.is(u)
 }
 
 func add(list []string, v string) []string {
@@ -161,7 +255,10 @@ func (s *Service) findUser(ctx context.Context, ref NameRef) (User, error) {
 	if err != nil {
 		return User{}, err
 	}
-	return s.users.One(ctx, store.Eq("name", ref.Name), store.Eq("domain_id", domain))
+	if u, ok, err := s.directoryUserNamed(ctx, domain, ref.Name); ok || err != nil {
+		return u, err
+	}
+	return s.users.One(ctx, store.Eq("local_name", ref.Name), store.Eq("domain_id", domain))
 }
 
 // findDomain is a domain's id.
@@ -175,20 +272,25 @@ func (s *Service) findDomain(ctx context.Context, ref DomainRef) (string, error)
 
 // authScope decides what the token is for.
 func (s *Service) authScope(ctx context.Context, req *AuthRequest, a *authState) (*TokenInfo, error) {
-	tok := fernet.Token{UserID: a.user.ID, Methods: a.methods}
+	tok := fernet.Token{UserID: a.user.ID, Methods: a.methods, IdPID: a.idp, ProtocolID: a.protocol, GroupIDs: a.groups, AccessTokenID: a.access}
 	switch {
+	case a.access != "":
+		tok.ProjectID = a.accessProject
 	case a.app != nil:
 		if req.Project != nil || req.Domain != nil || req.System || req.TrustID != "" {
-			return nil, errAuth("an application credential has its own scope")
+			return nil, &nacre.Error{Kind: nacre.Unauthenticated, Code: "Unauthorized", Message: "Error authenticating with application credential: Application credentials cannot request a scope."}
 		}
 		tok.ProjectID, tok.AppCredID = a.app.ProjectID, a.app.ID
 	case req.TrustID != "":
 		t, err := s.trusts.Get(ctx, req.TrustID)
-		if err != nil || t.expired() {
-			return nil, store.WrapNotFound(orNone(err), noTrust(req.TrustID))
+		if err != nil {
+			return nil, gone(err, "the trust is gone")
+		}
+		if t.expired() || t.RemainingUses != nil && *t.RemainingUses < 1 {
+			return nil, errAuth("the trust has ended or is used up")
 		}
 		if t.TrusteeUserID != a.user.ID {
-			return nil, forbidden("You are not authorized to perform the requested action.")
+			return nil, noMore("the user is not the trustee")
 		}
 		tok.ProjectID, tok.TrustID = t.ProjectID, t.ID
 		info, err := s.load(ctx, tok)
@@ -218,7 +320,7 @@ func (s *Service) authScope(ctx context.Context, req *AuthRequest, a *authState)
 			id = p.ID
 		}
 		tok.ProjectID = id
-	case !req.Unscoped && a.user.DefaultProjectID != "" && a.parent == nil:
+	case !req.Unscoped && a.user.DefaultProjectID != "" && a.parent == nil && a.idp == "":
 		// The default project, if the user still has a role on it.
 		tok.ProjectID = a.user.DefaultProjectID
 		info, err := s.load(ctx, tok)
@@ -228,14 +330,6 @@ func (s *Service) authScope(ctx context.Context, req *AuthRequest, a *authState)
 		tok.ProjectID = ""
 	}
 	return s.load(ctx, tok)
-}
-
-// orNone makes no error a missing row.
-func orNone(err error) error {
-	if err == nil {
-		return store.ErrNoRow
-	}
-	return err
 }
 
 // issue makes the token, unless what it rests on has changed meanwhile.
@@ -258,7 +352,7 @@ func (s *Service) issue(ctx context.Context, info *TokenInfo, a *authState, befo
 		if err := s.unchanged(ctx, a); err != nil {
 			return "", err
 		}
-		info.User, info.UserDomain, info.Project, info.Domain, info.Roles, info.AppCred, info.Trust = again.User, again.UserDomain, again.Project, again.Domain, again.Roles, again.AppCred, again.Trust
+		info.User, info.UserDomain, info.Project, info.Domain, info.Roles, info.AppCred, info.Trust, info.Access = again.User, again.UserDomain, again.Project, again.Domain, again.Roles, again.AppCred, again.Trust, again.Access
 	}
 	t.ExpiresAt = now.Add(s.ttl).Truncate(time.Second)
 	if !a.expires.IsZero() && a.expires.Before(t.ExpiresAt) {
@@ -276,6 +370,9 @@ func (s *Service) issue(ctx context.Context, info *TokenInfo, a *authState, befo
 	}
 	// As it will be read again, so that both ways show the same.
 	if back, err := s.keys.Unpack(text); err == nil {
+		if len(back.Methods) == 0 {
+			back.Methods = t.Methods // a token has no place for some
+		}
 		*t = back
 	}
 	info.seq, info.loaded = s.revoked.now(), now
@@ -292,12 +389,12 @@ func (s *Service) unchanged(ctx context.Context, a *authState) error {
 			return err
 		}
 	}
-	if slices.Contains(a.methods, "password") && a.parent == nil {
+	if a.hash != "" {
 		row, err := s.passwords.Get(ctx, a.user.ID)
 		if err != nil {
 			return gone(err, "the password is gone")
 		}
-		if row.SetAt.After(time.Now().Add(-10 * time.Second)) {
+		if row.Hash != a.hash {
 			return errAuth("the password was changed meanwhile")
 		}
 	}
@@ -318,7 +415,7 @@ func (s *Service) authScopes(ctx context.Context, rule string, of func(reach) []
 	if err := s.enforce(ctx, rule, policy.Map{}); err != nil {
 		return nil, err
 	}
-	r, err := s.reachOf(ctx, nacre.CallerFrom(ctx).UserID)
+	r, err := s.reachOf(ctx, nacre.CallerFrom(ctx).UserID, s.tokenGroups(ctx)...)
 	if err != nil {
 		return nil, err
 	}
@@ -330,6 +427,6 @@ func (s *Service) AuthSystem(ctx context.Context) (bool, error) {
 	if err := s.enforce(ctx, "get_auth_system", policy.Map{}); err != nil {
 		return false, err
 	}
-	r, err := s.reachOf(ctx, nacre.CallerFrom(ctx).UserID)
+	r, err := s.reachOf(ctx, nacre.CallerFrom(ctx).UserID, s.tokenGroups(ctx)...)
 	return r.system, err
 }

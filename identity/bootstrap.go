@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 
-	"golang.org/x/crypto/bcrypt"
-
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/passhash"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -51,11 +50,11 @@ func (s *Service) Bootstrap(ctx context.Context, b Bootstrap) (Bootstrapped, err
 	orDefault(&b.User, "admin")
 	orDefault(&b.Project, "admin")
 	orDefault(&b.Region, "RegionOne")
-	cost := s.hasher.cost
+	make := s.hasher.hash
 	if b.Random {
-		cost = bcrypt.MinCost
+		make = s.hasher.hashCheap
 	}
-	hash, err := s.hasher.hashAt(ctx, b.Password, cost)
+	hash, err := make(ctx, b.Password)
 	if err != nil {
 		return Bootstrapped{}, err
 	}
@@ -78,7 +77,7 @@ func (s *Service) Bootstrap(ctx context.Context, b Bootstrap) (Bootstrapped, err
 			return err
 		}
 		out.ProjectID = p.ID
-		u, err := s.users.One(ctx, store.Eq("domain_id", DefaultDomain), store.Eq("name", b.User))
+		u, err := s.users.One(ctx, store.Eq("domain_id", DefaultDomain), store.Eq("local_name", b.User))
 		if errors.Is(err, store.ErrNoRow) {
 			u, err = s.createUser(ctx, User{DomainID: DefaultDomain, Name: b.User, Enabled: true, Options: Options{}}, hash)
 		} else if err == nil {
@@ -120,10 +119,17 @@ func (s *Service) bootPassword(ctx context.Context, userID, pw, hash string) err
 	if err != nil && !errors.Is(err, store.ErrNoRow) {
 		return err
 	}
-	if err == nil && bcrypt.CompareHashAndPassword([]byte(row.Hash), cut(pw)) == nil {
+	if err == nil && passhash.Verify(row.Hash, cut(pw)) {
 		return nil
 	}
-	if err := s.writePassword(ctx, userID, hash); err != nil {
+	u, err := s.users.Update(ctx, userID, func(u *User) error {
+		u.PasswordExpires = nil
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := s.writePassword(ctx, &u, hash, false); err != nil {
 		return err
 	}
 	return s.revoke(ctx, revocation{UserID: userID})
@@ -154,7 +160,7 @@ func (s *Service) bootRoles(ctx context.Context, ids map[string]string) error {
 }
 
 func (s *Service) bootCatalog(ctx context.Context, b *Bootstrap) error {
-	if len(b.Services) == 0 {
+	if len(b.Services) == 0 || s.template != nil {
 		return nil
 	}
 	if _, err := s.regions.Get(ctx, b.Region); errors.Is(err, store.ErrNoRow) {

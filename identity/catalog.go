@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/federation"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -23,6 +24,9 @@ type ServiceChange struct {
 
 // catalogChanged has every token's catalog made anew.
 func (s *Service) catalogChanged(ctx context.Context, resource, what, id string) error {
+	if err := s.template.templated(resource); err != nil {
+		return err
+	}
 	if err := s.revoke(ctx, revocation{Stale: true}); err != nil {
 		return err
 	}
@@ -54,6 +58,9 @@ func (s *Service) GetService(ctx context.Context, id string) (CatalogService, er
 	if err := s.enforce(ctx, "get_service", nil); err != nil {
 		return CatalogService{}, err
 	}
+	if s.template != nil {
+		return only(s.template.listServices(byID(id)), "service", id)
+	}
 	v, err := s.services.Get(ctx, id)
 	return v, orNotFound(err, "service", id)
 }
@@ -62,6 +69,9 @@ func (s *Service) GetService(ctx context.Context, id string) (CatalogService, er
 func (s *Service) ListServices(ctx context.Context, q nacre.Query) ([]CatalogService, error) {
 	if err := s.enforce(ctx, "list_services", nil); err != nil {
 		return nil, err
+	}
+	if s.template != nil {
+		return s.template.listServices(q), nil
 	}
 	return list(ctx, s.services, q, columns{"id", "type", "name", "enabled"})
 }
@@ -105,7 +115,11 @@ func (s *Service) DeleteService(ctx context.Context, id string) error {
 		if err := s.services.Delete(ctx, id); err != nil {
 			return orNotFound(err, "service", id)
 		}
-		if _, err := s.endpointsFor.DeleteWhere(ctx, store.InSelect("endpoint_id", s.endpoints, "id", store.Eq("service_id", id))); err != nil {
+		of := store.Eq("service_id", id)
+		if _, err := s.endpointsFor.DeleteWhere(ctx, store.InSelect("endpoint_id", s.endpoints, "id", of)); err != nil {
+			return err
+		}
+		if _, err := s.associations.DeleteWhere(ctx, store.Or(of, store.InSelect("endpoint_id", s.endpoints, "id", of))); err != nil {
 			return err
 		}
 		if _, err := s.endpoints.DeleteWhere(ctx, store.Eq("service_id", id)); err != nil {
@@ -188,6 +202,9 @@ func (s *Service) GetEndpoint(ctx context.Context, id string) (Endpoint, error) 
 	if err := s.enforce(ctx, "get_endpoint", nil); err != nil {
 		return Endpoint{}, err
 	}
+	if s.template != nil {
+		return only(s.template.listEndpoints(byID(id)), "endpoint", id)
+	}
 	e, err := s.endpoints.Get(ctx, id)
 	return e, orNotFound(err, "endpoint", id)
 }
@@ -196,6 +213,9 @@ func (s *Service) GetEndpoint(ctx context.Context, id string) (Endpoint, error) 
 func (s *Service) ListEndpoints(ctx context.Context, q nacre.Query) ([]Endpoint, error) {
 	if err := s.enforce(ctx, "list_endpoints", nil); err != nil {
 		return nil, err
+	}
+	if s.template != nil {
+		return s.template.listEndpoints(q), nil
 	}
 	return list(ctx, s.endpoints, q, columns{"id", "interface", "service_id", "region_id", "enabled"})
 }
@@ -240,6 +260,9 @@ func (s *Service) DeleteEndpoint(ctx context.Context, id string) error {
 		if _, err := s.endpointsFor.DeleteWhere(ctx, store.Eq("endpoint_id", id)); err != nil {
 			return err
 		}
+		if _, err := s.associations.DeleteWhere(ctx, store.Eq("endpoint_id", id)); err != nil {
+			return err
+		}
 		return s.catalogChanged(ctx, "endpoint", "deleted", id)
 	})
 }
@@ -267,6 +290,7 @@ type catalogRows struct {
 	services  []CatalogService
 	endpoints map[string][]Endpoint // by service
 	only      map[string][]string   // endpoint ids by project, where it is restricted
+	providers []federation.ServiceProvider
 }
 
 type catalogCache struct{ rows atomic.Pointer[catalogRows] }
@@ -278,6 +302,14 @@ func (s *Service) catalogRows(ctx context.Context) (*catalogRows, error) {
 	}
 	rows := &catalogRows{seq: seq, endpoints: map[string][]Endpoint{}, only: map[string][]string{}}
 	var err error
+	if s.template != nil {
+		rows = s.template.rows(seq)
+		if rows.providers, err = s.Federation.EnabledServiceProviders(ctx); err != nil {
+			return nil, err
+		}
+		s.cache.catalog.rows.Store(rows)
+		return rows, nil
+	}
 	if rows.services, err = s.services.Where(ctx, store.Eq("enabled", true)); err != nil {
 		return nil, err
 	}
@@ -295,8 +327,40 @@ func (s *Service) catalogRows(ctx context.Context) (*catalogRows, error) {
 	for _, p := range pairs {
 		rows.only[p.ProjectID] = append(rows.only[p.ProjectID], p.EndpointID)
 	}
+	if err := s.groupedRows(ctx, rows, endpoints); err != nil {
+		return nil, err
+	}
+	if rows.providers, err = s.Federation.EnabledServiceProviders(ctx); err != nil {
+		return nil, err
+	}
 	s.cache.catalog.rows.Store(rows)
 	return rows, nil
+}
+
+// groupedRows notes the endpoints that projects see by endpoint groups.
+func (s *Service) groupedRows(ctx context.Context, rows *catalogRows, endpoints []Endpoint) error {
+	pairs, err := s.groupsFor.Where(ctx)
+	if err != nil || len(pairs) == 0 {
+		return err
+	}
+	groups, err := s.endpointGroups.Where(ctx)
+	if err != nil {
+		return err
+	}
+	for _, g := range groups {
+		var ids []string
+		for i := range endpoints {
+			if g.has(&endpoints[i]) {
+				ids = append(ids, endpoints[i].ID)
+			}
+		}
+		for _, p := range pairs {
+			if p.EndpointGroupID == g.ID {
+				rows.only[p.ProjectID] = append(rows.only[p.ProjectID], ids...)
+			}
+		}
+	}
+	return nil
 }
 
 // CatalogFor is the catalog for a user and, if not empty, a project. It asks no

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/internal/policy"
@@ -144,6 +143,11 @@ func (s *Service) CreateCredential(ctx context.Context, ch CredentialChange) (Cr
 			c.Blob = string(text)
 		}
 	}
+	if c.Type == "totp" {
+		if err := checkTOTPBlob(c.Blob); err != nil {
+			return c, err
+		}
+	}
 	if err := s.seal(&c); err != nil {
 		return c, err
 	}
@@ -219,7 +223,8 @@ func (s *Service) ListCredentials(ctx context.Context, q nacre.Query) ([]Credent
 }
 
 // UpdateCredential changes a credential, to an owner that the caller may create
-// one for.
+// one for. An EC2 credential is found by the access key that it was made with, as
+// in Keystone, whatever its blob says later.
 func (s *Service) UpdateCredential(ctx context.Context, id string, ch CredentialChange) (Credential, error) {
 	c, err := s.credential(ctx, id, "update_credential")
 	if err != nil {
@@ -252,9 +257,6 @@ func (s *Service) UpdateCredential(ctx context.Context, id string, ch Credential
 				return Credential{}, invalid("%s can not be updated for credential", k)
 			}
 		}
-		if ec2ID(now["access"].(string)) != c.ID {
-			return Credential{}, invalid("access can not be updated for credential")
-		}
 	}
 	if err := s.seal(&c); err != nil {
 		return Credential{}, err
@@ -285,8 +287,19 @@ func (s *Service) dropCredential(ctx context.Context, id string) error {
 		if err := s.credentials.Delete(ctx, id); err != nil {
 			return orNotFound(err, "credential", id)
 		}
+		if _, err := s.totpUses.DeleteWhere(ctx, store.Eq("credential_id", id)); err != nil {
+			return err
+		}
 		return s.emit(ctx, "credential", "deleted", id)
 	})
+}
+
+// dropCredentials removes credentials with what is noted of their use.
+func (s *Service) dropCredentials(ctx context.Context, w store.Where) (int64, error) {
+	if _, err := s.totpUses.DeleteWhere(ctx, store.InSelect("credential_id", s.credentials, "id", w)); err != nil {
+		return 0, err
+	}
+	return s.credentials.DeleteWhere(ctx, w)
 }
 
 // CreateEC2 makes an EC2 key pair for a user on a project where it has a role.
@@ -355,23 +368,23 @@ func (s *Service) asEC2(c *Credential) (EC2Credential, error) {
 // ec2 finds a user's EC2 credential by its access key.
 func (s *Service) ec2(ctx context.Context, userID, access, rule string) (Credential, error) {
 	c, err := s.credentials.Get(ctx, ec2ID(access))
-	if err == nil && (c.UserID != userID || c.Type != "ec2") {
+	if err == nil && c.Type != "ec2" {
 		c, err = Credential{}, store.ErrNoRow
 	}
-	target := credentialTarget(&c)
-	if target != nil {
-		target["user_id"] = c.UserID
+	// What is not there is said before who may see it, as in Keystone.
+	if err != nil {
+		return c, orNotFound(err, "credential", access)
 	}
+	// Whose it is decides, not the path that names somebody.
+	target := credentialTarget(&c)
+	target["user_id"] = c.UserID
 	if deny := s.enforce(ctx, rule, target); deny != nil {
 		return c, deny
 	}
-	if errors.Is(err, nacre.NotFound) {
-		return c, notFound("credential", access)
+	if _, err := s.users.Get(ctx, userID); err != nil {
+		return c, orNotFound(err, "user", userID)
 	}
-	if err == nil {
-		err = s.withinDelegation(ctx, c.ProjectID)
-	}
-	return c, err
+	return c, s.withinDelegation(ctx, c.ProjectID)
 }
 
 // GetEC2 shows an EC2 key pair.

@@ -8,8 +8,15 @@
 //	http.ListenAndServe(addr, api.New(svc, api.Config{}))
 //
 // The engine must be at the schema (see [Schema]). Package identity/api puts the
-// Service behind HTTP, identity/authn protects other services with it, and
-// identity/fernet is the token format.
+// Service behind HTTP, and identity/authn protects other services with it.
+// identity/fernet is the token format, identity/jws another one (Config.Tokens),
+// identity/passhash the forms of password hashes.
+//
+// Sub-areas are identity/federation (Service.Federation: who vouches for users,
+// and for whom we do) and identity/oauth1 (Service.OAuth). A domain's users and
+// groups may be kept by a [Directory], such as identity/ldap's: they are read there
+// and repeated here, so that roles are given to them as to any other, and what the
+// directory no longer says is gone at the next look, within five minutes for tokens.
 //
 // # What it promises
 //
@@ -25,7 +32,18 @@
 // process that made it and within seconds in all others. A process that could
 // not read the table for ten seconds refuses all tokens as Unavailable.
 //
-// Passwords are kept as bcrypt. An unknown user and a wrong password give the
-// same answer after the same time. At most as many passwords are hashed at once
-// as there are processors.
+// Passwords are kept as bcrypt, or as Config.PasswordHash says; each form that
+// Keystone keeps is good for logging in. An unknown user, a locked one and a wrong
+// password give the same answer after the same time. At most as many passwords are
+// hashed at once as there are processors. [Compliance] has the rules for passwords
+// and accounts: strength, age, history, expiry, lock-out, inactivity.
+//
+// # Authentication
+//
+// A method ("password", "totp", …) is a function in the table authMethods that
+// finds out whom a request proves and what bounds the token. A user whose option
+// multi_factor_auth_rules asks for more than was shown gets a [ReceiptError],
+// whose text goes with the rest as AuthRequest.Receipt. What was made by
+// delegation (a trust, an application credential, an OAuth token, an EC2
+// credential) never gives more than what it was made from, and ends with it.
 package identity

@@ -87,6 +87,12 @@ func (s *Service) deleteDomain(ctx context.Context, id string) error {
 		case d.Enabled:
 			return forbidden("Cannot delete a domain that is enabled, please disable it first.")
 		}
+		if err := s.Federation.DomainDeleted(ctx, id); err != nil {
+			return err
+		}
+		if _, err := s.domainOptions.DeleteWhere(ctx, store.Eq("domain_id", id)); err != nil {
+			return err
+		}
 		users, err := s.users.Where(ctx, store.Eq("domain_id", id))
 		if err != nil {
 			return err

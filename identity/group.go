@@ -39,6 +39,9 @@ func (s *Service) CreateGroup(ctx context.Context, ch GroupChange) (Group, error
 		if err := s.liveDomain(ctx, g.DomainID); err != nil {
 			return err
 		}
+		if err := s.writable(ctx, g.DomainID); err != nil {
+			return err
+		}
 		if err := s.groups.Insert(ctx, g); err != nil {
 			return orConflict(err, "group", g.Name, g.DomainID)
 		}
@@ -51,6 +54,9 @@ func (s *Service) group(ctx context.Context, id, rule string) (Group, error) {
 	g, err := s.groups.Get(ctx, id)
 	if deny := s.enforce(ctx, rule, groupTarget(&g)); deny != nil {
 		return Group{}, deny
+	}
+	if err := keptElsewhere(g.Source, rule); err != nil {
+		return Group{}, err
 	}
 	return g, orNotFound(err, "group", id)
 }
@@ -71,6 +77,11 @@ func (s *Service) ListGroups(ctx context.Context, q nacre.Query) ([]Group, error
 	var ws []store.Where
 	if own != "" {
 		ws = append(ws, store.Eq("domain_id", own))
+	}
+	if w, ok, err := s.directoryGroups(ctx, q, own); err != nil {
+		return nil, err
+	} else if ok {
+		ws = append(ws, w)
 	}
 	return list(ctx, s.groups, q, groupColumns, ws...)
 }
@@ -162,6 +173,12 @@ func (s *Service) both(ctx context.Context, userID, groupID, rule string) error 
 	if err := s.enforce(ctx, rule, target); err != nil {
 		return err
 	}
+	if err := keptElsewhere(g.Source, rule); err != nil {
+		return err
+	}
+	if uerr == nil {
+		_, uerr = s.refresh(ctx, u)
+	}
 	if err := orNotFound(uerr, "user", userID); err != nil {
 		return err
 	}
@@ -193,7 +210,7 @@ func (s *Service) InGroup(ctx context.Context, userID, groupID string) error {
 	if err := s.both(ctx, userID, groupID, "check_user_in_group"); err != nil {
 		return err
 	}
-	_, err := s.members.Get(ctx, groupID+"|"+userID)
+	_, err := s.members.One(ctx, store.Eq("id", groupID+"|"+userID), current())
 	return store.WrapNotFound(err, func() *nacre.Error {
 		return nacre.Errorf(nacre.NotFound, "user", "User '%s' not found in group '%s'", userID, groupID)
 	})
@@ -223,20 +240,24 @@ func (s *Service) ListGroupsOf(ctx context.Context, userID string, q nacre.Query
 	if _, err := s.user(ctx, userID, "list_groups_for_user"); err != nil {
 		return nil, err
 	}
-	return list(ctx, s.groups, q, groupColumns, store.InSelect("id", s.members, "group_id", store.Eq("user_id", userID)))
+	return list(ctx, s.groups, q, groupColumns, store.InSelect("id", s.members, "group_id", store.And(store.Eq("user_id", userID), current())))
 }
 
 // ListMembers lists a group's users.
 func (s *Service) ListMembers(ctx context.Context, groupID string, q nacre.Query) ([]User, error) {
-	if _, err := s.group(ctx, groupID, "list_users_in_group"); err != nil {
+	g, err := s.group(ctx, groupID, "list_users_in_group")
+	if err != nil {
 		return nil, err
 	}
-	return list(ctx, s.users, q, userColumns, store.InSelect("id", s.members, "user_id", store.Eq("group_id", groupID)))
+	if err := s.refreshMembers(ctx, g); err != nil {
+		return nil, err
+	}
+	return list(ctx, s.users, q, userColumns, store.InSelect("id", s.members, "user_id", store.And(store.Eq("group_id", groupID), current())))
 }
 
 // groupsOf are the ids of a user's groups.
 func (s *Service) groupsOf(ctx context.Context, userID string) ([]string, error) {
-	ms, err := s.members.Where(ctx, store.Eq("user_id", userID))
+	ms, err := s.members.Where(ctx, store.Eq("user_id", userID), current())
 	ids := make([]string, len(ms))
 	for i := range ms {
 		ids[i] = ms[i].GroupID

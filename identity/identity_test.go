@@ -49,8 +49,16 @@ func newCloud(t testing.TB, e store.Engine) *cloud {
 }
 
 // another is a second process on the same database and keys.
-func (c *cloud) another() *identity.Service {
-	svc, err := identity.New(identity.Config{Engine: c.engine, Keys: c.keys, CredentialKeys: c.keys, BcryptCost: 4, Log: slog.New(slog.DiscardHandler)})
+func (c *cloud) another() *identity.Service { return c.anotherWith(nil) }
+
+// anotherWith is one that is configured otherwise.
+func (c *cloud) anotherWith(f func(*identity.Config)) *identity.Service {
+	c.t.Helper()
+	cfg := identity.Config{Engine: c.engine, Keys: c.keys, CredentialKeys: c.keys, BcryptCost: 4, Log: slog.New(slog.DiscardHandler)}
+	if f != nil {
+		f(&cfg)
+	}
+	svc, err := identity.New(cfg)
 	require.NoError(c.t, err)
 	return svc
 }
@@ -558,8 +566,14 @@ func TestAppCredential(t *testing.T) {
 		require.Equal(t, p.ID, nacre.CallerFrom(robot).ProjectID)
 		_, err = c.CreateAppCredential(robot, u.ID, identity.NewAppCredential{Name: "another"})
 		require.ErrorIs(t, err, nacre.Forbidden, "it is restricted")
-		_, _, err = c.Authenticate(t.Context(), identity.AuthRequest{Methods: []string{"token"}, Token: tokenOf(robot)})
+		_, _, err = c.Authenticate(t.Context(), on(identity.AuthRequest{Methods: []string{"token"}, Token: tokenOf(robot)}, p))
 		require.ErrorIs(t, err, nacre.Forbidden, "it can't be rescoped")
+		_, again, err := c.Authenticate(t.Context(), identity.AuthRequest{Methods: []string{"token"}, Token: tokenOf(robot)})
+		require.NoError(t, err)
+		require.NotNil(t, again.AppCred, "a token from its token is within its bounds")
+		require.Equal(t, a.ID, again.AppCredID)
+		require.Equal(t, []string{"reader"}, again.Caller().Roles)
+		require.Equal(t, nacre.CallerFrom(robot).ExpiresAt, again.ExpiresAt)
 		wrong := login
 		wrong.AppCredSecret = "no"
 		_, _, err = c.Authenticate(t.Context(), wrong)

@@ -40,13 +40,105 @@ type LimitChange struct {
 	Limit *int
 }
 
-// limitModel is the one enforcement model that is known.
-const limitModel = "flat"
+// The models by which limits hold, by Keystone's names.
+const (
+	// FlatLimits hold for each project by itself.
+	FlatLimits = "flat"
+	// StrictLimits are of a domain and the projects right below it, which have no
+	// projects below them: none may have more than its domain.
+	StrictLimits = "strict_two_level"
+)
 
-// LimitModel names how limits are enforced: each project for itself.
-func (s *Service) LimitModel(ctx context.Context) (name, description string, err error) {
-	return limitModel, "Limits hold for each project by itself; the project's place in a hierarchy does not matter.", s.enforce(ctx, "get_limit_model", nil)
+var limitModels = map[string]string{
+	FlatLimits:   "Limits hold for each project by itself; the project's place in a hierarchy does not matter.",
+	StrictLimits: "A project's limit is never more than its domain's; projects have no projects below them.",
 }
+
+// LimitModel names and describes the model by which limits hold.
+func (s *Service) LimitModel(ctx context.Context) (name, description string, err error) {
+	return s.limitModel, limitModels[s.limitModel], s.enforce(ctx, "get_limit_model", nil)
+}
+
+// checkModel refuses limits that break the model; changed ones count as they will be.
+func (s *Service) checkModel(ctx context.Context, changed []Limit) error {
+	if s.limitModel != StrictLimits {
+		return nil
+	}
+	for i := range changed {
+		l := &changed[i]
+		ok, err := s.fits(ctx, l, changed)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			level, id := "project_id", l.ProjectID
+			if l.DomainID != "" {
+				level, id = "domain_id", l.DomainID
+			}
+			region := "None"
+			if l.RegionID != "" {
+				region = string(l.RegionID)
+			}
+			return forbidden("Invalid resource limit: The resource limit (%s: %s, resource_name: %s, resource_limit: %d, service_id: %s, region_id: %s) doesn't satisfy current hierarchy model..",
+				level, id, l.ResourceName, l.ResourceLimit, l.ServiceID, region)
+		}
+	}
+	return nil
+}
+
+// sameResource says whether two limits are of one resource.
+func (l *Limit) sameResource(o *Limit) bool {
+	return l.ServiceID == o.ServiceID && l.RegionID == o.RegionID && l.ResourceName == o.ResourceName
+}
+
+// fits compares a project's limit with its domain's, and a domain's with those of
+// its projects. A limit of -1 is none.
+func (s *Service) fits(ctx context.Context, l *Limit, changed []Limit) (bool, error) {
+	of := overrides(&RegisteredLimit{ServiceID: l.ServiceID, RegionID: l.RegionID, ResourceName: l.ResourceName})
+	if l.DomainID != "" {
+		subs, err := s.limits.Where(ctx, of, store.InSelect("project_id", s.projects, "id", store.Eq("domain_id", string(l.DomainID))))
+		if err != nil {
+			return false, err
+		}
+		for i := range subs {
+			if more(newest(&subs[i], changed).ResourceLimit, l.ResourceLimit) {
+				return false, nil
+			}
+		}
+		return true, nil
+	}
+	p, err := s.projects.Get(ctx, string(l.ProjectID))
+	if err != nil {
+		return false, err
+	}
+	for i := range changed {
+		if c := &changed[i]; c.DomainID != "" && c.DomainID == p.DomainID && c.sameResource(l) {
+			return !more(l.ResourceLimit, c.ResourceLimit), nil
+		}
+	}
+	above, err := s.limits.One(ctx, of, store.Eq("domain_id", string(p.DomainID)))
+	if err == nil {
+		return !more(l.ResourceLimit, above.ResourceLimit), nil
+	}
+	if !errors.Is(err, store.ErrNoRow) {
+		return false, err
+	}
+	reg, err := s.registered.One(ctx, of)
+	return err == nil && !more(l.ResourceLimit, reg.DefaultLimit), err
+}
+
+// newest is a limit as it will be.
+func newest(l *Limit, changed []Limit) *Limit {
+	for i := range changed {
+		if c := &changed[i]; c.ID == l.ID || c.ProjectID == l.ProjectID && c.DomainID == l.DomainID && c.sameResource(l) {
+			return c
+		}
+	}
+	return l
+}
+
+// more compares limits, of which -1 is more than any.
+func more(a, b int) bool { return b != -1 && (a == -1 || a > b) }
 
 // limitPlace checks the service and region of a limit.
 func (s *Service) limitPlace(ctx context.Context, serviceID string, regionID Ref) error {
@@ -210,6 +302,9 @@ func (s *Service) CreateLimits(ctx context.Context, ls []Limit) ([]Limit, error)
 				return err
 			}
 		}
+		if err := s.checkModel(ctx, ls); err != nil {
+			return err
+		}
 		return orConflict(s.limits.Insert(ctx, ls...), "limit", "", "")
 	})
 	return ls, err
@@ -297,6 +392,9 @@ func (s *Service) UpdateLimit(ctx context.Context, id string, ch LimitChange) (L
 		})
 		if err != nil {
 			return store.WrapNotFound(err, noLimit(id))
+		}
+		if err := s.checkModel(ctx, []Limit{out}); err != nil {
+			return err
 		}
 		return s.emit(ctx, "limit", "updated", id)
 	})

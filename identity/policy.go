@@ -68,7 +68,7 @@ func Rules() []nacre.Rule {
 		}
 		rules = append(rules, rule)
 	}
-	return rules
+	return append(rules, partRules()...)
 }
 
 // defaults are the rules below "identity:".
@@ -155,6 +155,35 @@ var defaults = []struct {
 	{"check_endpoint_in_project", adminOrSystemReader, systemOrProject, "Look for an endpoint in project", admin, "GET /v3/OS-EP-FILTER/projects/{project_id}/endpoints/{endpoint_id}\nHEAD /v3/OS-EP-FILTER/projects/{project_id}/endpoints/{endpoint_id}"},
 	{"list_endpoints_for_project", adminOrSystemReader, systemOrProject, "List endpoints for project", admin, "GET /v3/OS-EP-FILTER/projects/{project_id}/endpoints"},
 	{"remove_endpoint_from_project", admin, systemOrProject, "Remove an endpoint from project", "", "DELETE /v3/OS-EP-FILTER/projects/{project_id}/endpoints/{endpoint_id}"},
+
+	// endpoint_group
+	{"create_endpoint_group", admin, systemOrProject, "Create an endpoint group", "", "POST /v3/OS-EP-FILTER/endpoint_groups"},
+	{"list_endpoint_groups", adminOrSystemReader, systemOrProject, "List endpoint groups", admin, "GET /v3/OS-EP-FILTER/endpoint_groups"},
+	{"get_endpoint_group", adminOrSystemReader, systemOrProject, "Show an endpoint group", admin, "GET /v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}\nHEAD /v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}"},
+	{"update_endpoint_group", admin, systemOrProject, "Change an endpoint group", "", "PATCH /v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}"},
+	{"delete_endpoint_group", admin, systemOrProject, "Delete an endpoint group", "", "DELETE /v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}"},
+	{"list_projects_associated_with_endpoint_group", adminOrSystemReader, systemOrProject, "List the projects that see an endpoint group", admin, "GET /v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/projects"},
+	{"list_endpoints_associated_with_endpoint_group", adminOrSystemReader, systemOrProject, "List the endpoints of an endpoint group", admin, "GET /v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/endpoints"},
+	{"get_endpoint_group_in_project", adminOrSystemReader, systemOrProject, "Say whether a project sees an endpoint group", admin, "GET /v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/projects/{project_id}\nHEAD /v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/projects/{project_id}"},
+	{"list_endpoint_groups_for_project", adminOrSystemReader, systemOrProject, "List the endpoint groups that a project sees", admin, "GET /v3/OS-EP-FILTER/projects/{project_id}/endpoint_groups"},
+	{"add_endpoint_group_to_project", admin, systemOrProject, "Let a project see an endpoint group", "", "PUT /v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/projects/{project_id}"},
+	{"remove_endpoint_group_from_project", admin, systemOrProject, "No longer let a project see an endpoint group", "", "DELETE /v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/projects/{project_id}"},
+
+	// policy_association
+	{"create_policy_association_for_endpoint", admin, systemOrProject, "Associate a policy with an endpoint", "", "PUT /v3/policies/{policy_id}/OS-ENDPOINT-POLICY/endpoints/{endpoint_id}"},
+	{"check_policy_association_for_endpoint", adminOrSystemReader, systemOrProject, "Say whether a policy is associated with an endpoint", admin, "GET /v3/policies/{policy_id}/OS-ENDPOINT-POLICY/endpoints/{endpoint_id}\nHEAD /v3/policies/{policy_id}/OS-ENDPOINT-POLICY/endpoints/{endpoint_id}"},
+	{"delete_policy_association_for_endpoint", admin, systemOrProject, "End the association of a policy with an endpoint", "", "DELETE /v3/policies/{policy_id}/OS-ENDPOINT-POLICY/endpoints/{endpoint_id}"},
+	{"create_policy_association_for_service", admin, systemOrProject, "Associate a policy with a service", "", "PUT /v3/policies/{policy_id}/OS-ENDPOINT-POLICY/services/{service_id}"},
+	{"check_policy_association_for_service", adminOrSystemReader, systemOrProject, "Say whether a policy is associated with a service", admin, "GET /v3/policies/{policy_id}/OS-ENDPOINT-POLICY/services/{service_id}\nHEAD /v3/policies/{policy_id}/OS-ENDPOINT-POLICY/services/{service_id}"},
+	{"delete_policy_association_for_service", admin, systemOrProject, "End the association of a policy with a service", "", "DELETE /v3/policies/{policy_id}/OS-ENDPOINT-POLICY/services/{service_id}"},
+	{"create_policy_association_for_region_and_service", admin, systemOrProject, "Associate a policy with a region and a service", "", "PUT /v3/policies/{policy_id}/OS-ENDPOINT-POLICY/services/{service_id}/regions/{region_id}"},
+	{"check_policy_association_for_region_and_service", adminOrSystemReader, systemOrProject, "Say whether a policy is associated with a region and a service", admin, "GET /v3/policies/{policy_id}/OS-ENDPOINT-POLICY/services/{service_id}/regions/{region_id}\nHEAD /v3/policies/{policy_id}/OS-ENDPOINT-POLICY/services/{service_id}/regions/{region_id}"},
+	{"delete_policy_association_for_region_and_service", admin, systemOrProject, "End the association of a policy with a region and a service", "", "DELETE /v3/policies/{policy_id}/OS-ENDPOINT-POLICY/services/{service_id}/regions/{region_id}"},
+	{"get_policy_for_endpoint", adminOrSystemReader, systemOrProject, "Show the policy of an endpoint", admin, "GET /v3/endpoints/{endpoint_id}/OS-ENDPOINT-POLICY/policy\nHEAD /v3/endpoints/{endpoint_id}/OS-ENDPOINT-POLICY/policy"},
+	{"list_endpoints_for_policy", adminOrSystemReader, systemOrProject, "List the endpoints of a policy", admin, "GET /v3/policies/{policy_id}/OS-ENDPOINT-POLICY/endpoints"},
+
+	// revoke_event
+	{"list_revoke_events", "rule:service_or_admin", systemOrProject, "List the revocation events", "", "GET /v3/OS-REVOKE/events"},
 
 	// region
 	{"get_region", "", anyScope, "Show a region", "", "GET /v3/regions/{region_id}\nHEAD /v3/regions/{region_id}"},
@@ -257,5 +286,6 @@ var defaults = []struct {
 	{"get_trust", "(rule:admin_required) or (role:reader and system_scope:all or user_id:%(target.trust.trustor_user_id)s or user_id:%(target.trust.trustee_user_id)s)", systemOrProject, "Show a trust", "user_id:%(target.trust.trustor_user_id)s or user_id:%(target.trust.trustee_user_id)s", "GET /v3/OS-TRUST/trusts/{trust_id}\nHEAD /v3/OS-TRUST/trusts/{trust_id}"},
 
 	// s3tokens
+	{"ec2tokens_validate", "rule:service_or_admin", anyScope, "Check the signature of an EC2 request, for a token", "", "POST /v3/ec2tokens"},
 	{"s3tokens_validate", "rule:service_or_admin", anyScope, "Check the signature of an S3 request", "", "POST /v3/s3tokens"},
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/store"
 )
 
 // PolicyDocument is a text that is kept for other services (v3 policies). It has
@@ -87,6 +88,9 @@ func (s *Service) DeletePolicy(ctx context.Context, id string) error {
 	return s.tx(ctx, func(ctx context.Context) error {
 		if err := s.policies.Delete(ctx, id); err != nil {
 			return orNotFound(err, "policy", id)
+		}
+		if _, err := s.associations.DeleteWhere(ctx, store.Eq("policy_id", id)); err != nil {
+			return err
 		}
 		return s.emit(ctx, "policy", "deleted", id)
 	})

@@ -10,8 +10,8 @@ import (
 	"github.com/nacre-cloud/nacre/store"
 )
 
-// maxDepth is Keystone's max_project_tree_depth: a domain and four projects below.
-const maxDepth = 5
+// defaultDepth is Keystone's max_project_tree_depth: a domain and four projects below.
+const defaultDepth = 5
 
 // ProjectChange is what is given of a project: at its creation Name must be set;
 // in an update nil leaves a field as it is.
@@ -106,6 +106,9 @@ func (s *Service) createProject(ctx context.Context, ch ProjectChange, rule stri
 	if err := checkTags(p.Tags); err != nil {
 		return Project{}, err
 	}
+	if err := checkOptions(resourceOptions, ch.Options); err != nil {
+		return Project{}, err
+	}
 	if p.ID == "" {
 		p.ID = s.newID()
 	}
@@ -163,7 +166,7 @@ func (s *Service) placeProject(ctx context.Context, p *Project) error {
 	if err != nil {
 		return err
 	}
-	if len(parents) >= maxDepth {
+	if len(parents) >= s.maxDepth {
 		return forbidden("Max hierarchy depth reached for %s branch.", p.ParentID)
 	}
 	for i := range parents {
@@ -181,7 +184,7 @@ func (s *Service) placeProject(ctx context.Context, p *Project) error {
 // at most maxDepth deep, and so is the number of statements.
 func (s *Service) parents(ctx context.Context, p *Project) ([]Project, error) {
 	var out []Project
-	for id := p.ParentID; id != "" && len(out) <= maxDepth; {
+	for id := p.ParentID; id != "" && len(out) <= s.maxDepth+defaultDepth; {
 		parent, err := s.projects.Get(ctx, string(id))
 		if err != nil {
 			return nil, orNotFound(err, "project", string(id))
@@ -221,14 +224,41 @@ func (s *Service) project(ctx context.Context, id, rule string) (Project, error)
 	return p, orNotFound(err, "project", id)
 }
 
-// Parents are a project's ancestors that the caller may see, nearest first.
+// Parents are a project's ancestors, nearest first, its domain last.
 func (s *Service) Parents(ctx context.Context, id string) ([]Project, error) {
 	p, err := s.GetProject(ctx, id)
 	if err != nil {
 		return nil, err
 	}
-	all, err := s.parents(ctx, &p)
-	return slices.DeleteFunc(all, func(p Project) bool { return p.IsDomain }), err
+	return s.parents(ctx, &p)
+}
+
+// Reachable keeps of projects those that the caller has a role on.
+func (s *Service) Reachable(ctx context.Context, ps []Project) ([]Project, error) {
+	c := nacre.CallerFrom(ctx)
+	if c != nil && c.Service != "" {
+		return ps, nil
+	}
+	if c == nil {
+		return nil, nil
+	}
+	r, err := s.reachOf(ctx, c.UserID)
+	return slices.DeleteFunc(ps, func(p Project) bool { return !slices.Contains(r.projects, p.ID) }), err
+}
+
+// LimitsOf are the limits of projects, by project. It asks no policy: who sees a
+// project's place in the tree sees its limits.
+func (s *Service) LimitsOf(ctx context.Context, ps []Project) (map[string][]Limit, error) {
+	ids := make([]string, len(ps))
+	for i := range ps {
+		ids[i] = ps[i].ID
+	}
+	ls, err := s.limits.Where(ctx, store.In("project_id", ids))
+	out := map[string][]Limit{}
+	for _, l := range ls {
+		out[string(l.ProjectID)] = append(out[string(l.ProjectID)], l)
+	}
+	return out, err
 }
 
 // Subtree are the projects below a project.
@@ -302,6 +332,9 @@ func (s *Service) updateProject(ctx context.Context, id string, ch ProjectChange
 		if err := checkTags(*ch.Tags); err != nil {
 			return Project{}, err
 		}
+	}
+	if err := checkOptions(resourceOptions, ch.Options); err != nil {
+		return Project{}, err
 	}
 	var out Project
 	err := s.tx(ctx, func(ctx context.Context) error {
@@ -426,12 +459,13 @@ func (s *Service) dropProjects(ctx context.Context, ps []Project) error {
 	for _, drop := range []func() (int64, error){
 		func() (int64, error) { return s.assignments.DeleteWhere(ctx, store.In("project_id", ids)) },
 		func() (int64, error) { return s.appCreds.DeleteWhere(ctx, store.In("project_id", ids)) },
-		func() (int64, error) { return s.credentials.DeleteWhere(ctx, store.In("project_id", ids)) },
-		func() (int64, error) { return s.trusts.DeleteWhere(ctx, store.In("project_id", ids)) },
+		func() (int64, error) { return s.dropCredentials(ctx, store.In("project_id", ids)) },
+		func() (int64, error) { return s.dropTrusts(ctx, store.In("project_id", ids)) },
 		func() (int64, error) {
 			return s.limits.DeleteWhere(ctx, store.Or(store.In("project_id", ids), store.In("domain_id", ids)))
 		},
 		func() (int64, error) { return s.endpointsFor.DeleteWhere(ctx, store.In("project_id", ids)) },
+		func() (int64, error) { return s.groupsFor.DeleteWhere(ctx, store.In("project_id", ids)) },
 		func() (int64, error) { return s.projectTags.DeleteWhere(ctx, store.In("project_id", ids)) },
 		func() (int64, error) {
 			return s.users.UpdateWhere(ctx, store.In("default_project_id", ids), store.Set{"default_project_id": ""})

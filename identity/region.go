@@ -3,6 +3,7 @@ package identity
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/store"
@@ -65,6 +66,9 @@ func (s *Service) GetRegion(ctx context.Context, id string) (Region, error) {
 	if err := s.enforce(ctx, "get_region", nil); err != nil {
 		return Region{}, err
 	}
+	if s.template != nil {
+		return only(s.template.listRegions(byID(id)), "region", id)
+	}
 	r, err := s.regions.Get(ctx, id)
 	return r, orNotFound(err, "region", id)
 }
@@ -73,6 +77,9 @@ func (s *Service) GetRegion(ctx context.Context, id string) (Region, error) {
 func (s *Service) ListRegions(ctx context.Context, q nacre.Query) ([]Region, error) {
 	if err := s.enforce(ctx, "list_regions", nil); err != nil {
 		return nil, err
+	}
+	if s.template != nil {
+		return s.template.listRegions(q), nil
 	}
 	return list(ctx, s.regions, q, columns{"id", "parent_region_id"})
 }
@@ -133,6 +140,9 @@ func (s *Service) DeleteRegion(ctx context.Context, id string) error {
 		if used {
 			return forbidden("Unable to delete region %s because it or its child regions have associated endpoints.", id)
 		}
+		if _, err := s.associations.DeleteWhere(ctx, store.In("region_id", all)); err != nil {
+			return err
+		}
 		if _, err := s.regions.DeleteWhere(ctx, store.In("id", all)); err != nil {
 			return err
 		}
@@ -167,11 +177,8 @@ func (s *Service) AddEndpointToProject(ctx context.Context, projectID, endpointI
 	}
 	return s.tx(ctx, func(ctx context.Context) error {
 		row := projectEndpoint{ID: projectID + "|" + endpointID, ProjectID: projectID, EndpointID: endpointID}
-		if _, err := s.endpointsFor.Get(ctx, row.ID); !errors.Is(err, store.ErrNoRow) {
-			return err
-		}
 		if err := s.endpointsFor.Insert(ctx, row); err != nil {
-			return err
+			return orConflict(err, "project_endpoint", "", "")
 		}
 		return s.revoke(ctx, revocation{Stale: true})
 	})
@@ -203,7 +210,8 @@ func (s *Service) RemoveEndpointFromProject(ctx context.Context, projectID, endp
 	})
 }
 
-// ListProjectEndpoints lists the endpoints that were added to a project.
+// ListProjectEndpoints lists the endpoints that were added to a project, by
+// themselves or by an endpoint group.
 func (s *Service) ListProjectEndpoints(ctx context.Context, projectID string) ([]Endpoint, error) {
 	if err := s.enforce(ctx, "list_endpoints_for_project", nil); err != nil {
 		return nil, err
@@ -211,7 +219,23 @@ func (s *Service) ListProjectEndpoints(ctx context.Context, projectID string) ([
 	if _, err := s.projects.Get(ctx, projectID); err != nil {
 		return nil, orNotFound(err, "project", projectID)
 	}
-	return s.endpoints.Where(ctx, store.InSelect("id", s.endpointsFor, "endpoint_id", store.Eq("project_id", projectID)))
+	groups, err := s.groupsOfProject(ctx, projectID)
+	if err != nil {
+		return nil, err
+	}
+	direct := store.InSelect("id", s.endpointsFor, "endpoint_id", store.Eq("project_id", projectID))
+	if len(groups) == 0 {
+		return s.endpoints.Where(ctx, direct)
+	}
+	own, err := s.endpointsFor.Where(ctx, store.Eq("project_id", projectID))
+	if err != nil {
+		return nil, err
+	}
+	all, err := s.endpoints.Where(ctx)
+	return slices.DeleteFunc(all, func(e Endpoint) bool {
+		return !slices.ContainsFunc(own, func(p projectEndpoint) bool { return p.EndpointID == e.ID }) &&
+			!slices.ContainsFunc(groups, func(g EndpointGroup) bool { return g.has(&e) })
+	}), err
 }
 
 // ListEndpointProjects lists the projects that an endpoint was added to.

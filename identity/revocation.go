@@ -178,7 +178,9 @@ func (r *revocations) check(i *TokenInfo, seq uint64) (ended, stale bool) {
 		look("chain ", t.AuditIDs[n-1])
 	}
 	look("user ", t.UserID)
-	look("user ", i.trustor)
+	for _, id := range i.others {
+		look("user ", id)
+	}
 	look("project ", t.ProjectID)
 	look("domain ", i.User.DomainID)
 	if i.Domain != nil {
@@ -193,7 +195,11 @@ func (r *revocations) issueTime(i *TokenInfo, now time.Time) time.Time {
 	at := now.Truncate(time.Second)
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	for _, key := range []string{"", "user " + i.UserID, "user " + i.trustor, "project " + i.ProjectID, "domain " + i.User.DomainID, "domain " + i.projectDomain()} {
+	keys := []string{"", "user " + i.UserID, "project " + i.ProjectID, "domain " + i.User.DomainID, "domain " + i.projectDomain()}
+	for _, id := range i.others {
+		keys = append(keys, "user "+id)
+	}
+	for _, key := range keys {
 		if m, ok := r.marks[key]; ok && !at.After(m.before) && m.before.Sub(at) < 2*time.Second {
 			at = m.before.Truncate(time.Second).Add(time.Second)
 		}
@@ -240,4 +246,30 @@ func (r *revocations) allSeq() uint64 {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.marks[""].seq
+}
+
+// RevocationEvent says which tokens ended: those to which each field that is set
+// applies and that were issued before.
+type RevocationEvent struct {
+	AuditID      string `json:"audit_id,omitempty"`
+	AuditChainID string `json:"audit_chain_id,omitempty"`
+	UserID       string `json:"user_id,omitempty"`
+	ProjectID    string `json:"project_id,omitempty"`
+	DomainID     string `json:"domain_id,omitempty"`
+	// IssuedBefore bounds what ended; RevokedAt is when that was said.
+	IssuedBefore, RevokedAt time.Time `json:"-"`
+}
+
+// RevocationEvents lists what ended since a time (zero: all that still matters).
+// It is for services that validate tokens by themselves.
+func (s *Service) RevocationEvents(ctx context.Context, since time.Time) ([]RevocationEvent, error) {
+	if err := s.enforce(ctx, "list_revoke_events", nil); err != nil {
+		return nil, err
+	}
+	rows, err := s.revocations.Where(ctx, store.Eq("stale", false), store.Greater("at", since))
+	out := make([]RevocationEvent, len(rows))
+	for i, r := range rows {
+		out[i] = RevocationEvent{r.AuditID, r.ChainID, r.UserID, r.ProjectID, r.DomainID, r.IssuedBefore, r.At}
+	}
+	return out, err
 }

@@ -55,6 +55,9 @@ func (s *Service) CreateRole(ctx context.Context, ch RoleChange) (Role, error) {
 	if err := checkName("name", r.Name, 255); err != nil {
 		return Role{}, err
 	}
+	if err := checkOptions(resourceOptions, ch.Options); err != nil {
+		return Role{}, err
+	}
 	err := s.tx(ctx, func(ctx context.Context) error {
 		if r.DomainID != "" {
 			if _, err := s.getDomain(ctx, string(r.DomainID)); err != nil {
@@ -104,6 +107,9 @@ func (s *Service) UpdateRole(ctx context.Context, id string, ch RoleChange) (Rol
 		if err := checkName("name", *ch.Name, 255); err != nil {
 			return Role{}, err
 		}
+	}
+	if err := checkOptions(resourceOptions, ch.Options); err != nil {
+		return Role{}, err
 	}
 	var out Role
 	err = s.tx(ctx, func(ctx context.Context) (err error) {

@@ -3,29 +3,33 @@ package identity
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // version 1 of S3's signatures is made with it
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"hash"
-	"slices"
 	"time"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/awssign"
 	"github.com/nacre-cloud/nacre/identity/fernet"
 	"github.com/nacre-cloud/nacre/internal/policy"
 )
 
-// ValidateS3 checks the signature of an S3 request by an EC2 credential and says
-// who signed, for the project of the credential. No token is made: the answer
-// has no text to present again. It is for services.
-func (s *Service) ValidateS3(ctx context.Context, access, signature string, stringToSign []byte) (*TokenInfo, error) {
-	if err := s.enforce(ctx, "s3tokens_validate", policy.Map{}); err != nil {
-		return nil, err
-	}
+// clockSkew is how far a signer's clock may be ahead, and Keystone's
+// [credential]auth_ttl: for how long a signed request is good.
+const clockSkew, signatureTTL = 5 * time.Minute, 15 * time.Minute
+
+// presignedTTL is for how long an S3 request may be signed ahead.
+const presignedTTL = 7 * day
+
+// signer is an EC2 credential whose access key somebody shows.
+type signer struct {
+	Credential
+	ec2Blob
+	AppCredID     string `json:"app_cred_id"`
+	AccessTokenID string `json:"access_token_id"`
+}
+
+// signerOf finds the credential of an access key.
+func (s *Service) signerOf(ctx context.Context, access string) (*signer, error) {
 	c, err := s.credentials.Get(ctx, ec2ID(access))
 	if errors.Is(err, nacre.NotFound) || err == nil && c.Type != "ec2" {
 		return nil, nacre.Errorf(nacre.NotFound, "credential", "EC2 access key not found.")
@@ -38,19 +42,21 @@ func (s *Service) ValidateS3(ctx context.Context, access, signature string, stri
 	}
 	var b struct {
 		ec2Blob
-		AppCredID string `json:"app_cred_id"`
+		AppCredID     string `json:"app_cred_id"`
+		AccessTokenID string `json:"access_token_id"`
 	}
-	if err := json.Unmarshal([]byte(c.Blob), &b); err != nil {
-		return nil, err
-	}
-	if want, ok := signS3(b.Secret, stringToSign); !ok || !hmac.Equal([]byte(want), []byte(signature)) {
-		return nil, errAuth("the signature does not match")
-	}
+	err = json.Unmarshal([]byte(c.Blob), &b)
+	return &signer{Credential: c, ec2Blob: b.ec2Blob, AppCredID: b.AppCredID, AccessTokenID: b.AccessTokenID}, err
+}
+
+// speaksFor is what a signature by the credential stands for: its user on its
+// project, within what it was made with.
+func (s *Service) speaksFor(ctx context.Context, c *signer) (*TokenInfo, error) {
 	now := time.Now().UTC().Truncate(time.Second)
-	tok := fernet.Token{UserID: c.UserID, ProjectID: string(c.ProjectID), Methods: []string{"ec2credential"}, AppCredID: b.AppCredID,
+	tok := fernet.Token{UserID: c.UserID, ProjectID: string(c.ProjectID), Methods: []string{"ec2credential"}, AppCredID: c.AppCredID, AccessTokenID: c.AccessTokenID,
 		IssuedAt: now, ExpiresAt: now.Add(s.ttl), AuditIDs: []string{fernet.NewAuditID()}}
-	if b.TrustID != nil && *b.TrustID != "" {
-		t, err := s.trusts.Get(ctx, *b.TrustID)
+	if c.TrustID != nil && *c.TrustID != "" {
+		t, err := s.trusts.Get(ctx, *c.TrustID)
 		if err != nil {
 			return nil, gone(err, "the trust is gone")
 		}
@@ -60,35 +66,51 @@ func (s *Service) ValidateS3(ctx context.Context, access, signature string, stri
 	if err != nil {
 		return nil, err
 	}
-	if i.AppCred != nil && (i.AppCred.ProjectID != tok.ProjectID || len(i.AppCred.AccessRules) > 0) {
+	if i.ProjectID == "" || i.AppCred != nil && (i.AppCred.ProjectID != tok.ProjectID || len(i.AppCred.AccessRules) > 0) {
 		return nil, errAuth("the application credential is not for this")
 	}
-	i.fill("")
 	return i, nil
 }
 
-// signS3 signs by version 4 when the text says so, else by version 1.
-func signS3(secret string, text []byte) (string, bool) {
-	if !bytes.HasPrefix(text, []byte("AWS4")) {
-		return base64.StdEncoding.EncodeToString(sum(sha1.New, []byte(secret), text)), true
+// ValidateS3 checks the signature of an S3 request by an EC2 credential and says
+// who signed, for the project of the credential. No token is made: the answer
+// has no text to present again. It is for services, which themselves look at the
+// time for which the request is good; one that was signed in the future, or more
+// than a week ago, is refused here.
+func (s *Service) ValidateS3(ctx context.Context, access, signature string, stringToSign []byte) (*TokenInfo, error) {
+	if err := s.enforce(ctx, "s3tokens_validate", policy.Map{}); err != nil {
+		return nil, err
 	}
-	lines := bytes.Split(text, []byte("\n"))
-	if len(lines) != 4 || string(lines[0]) != "AWS4-HMAC-SHA256" {
-		return "", false
+	c, err := s.signerOf(ctx, access)
+	if err != nil {
+		return nil, err
 	}
-	scope := bytes.Split(lines[2], []byte("/"))
-	if len(scope) != 4 || string(scope[3]) != "aws4_request" || !slices.Contains([]string{"s3", "iam", "sts"}, string(scope[2])) {
-		return "", false
+	if !awssign.VerifyS3(c.Secret, signature, stringToSign) {
+		return nil, errAuth("the signature does not match")
 	}
-	key := []byte("AWS4" + secret)
-	for _, part := range scope {
-		key = sum(sha256.New, key, part)
+	if lines := bytes.Split(stringToSign, []byte("\n")); bytes.HasPrefix(stringToSign, []byte("AWS4")) {
+		if err := signedInTime(string(lines[1]), presignedTTL); err != nil {
+			return nil, err
+		}
 	}
-	return hex.EncodeToString(sum(sha256.New, key, text)), true
+	i, err := s.speaksFor(ctx, c)
+	if err == nil {
+		i.fill("")
+	}
+	return i, err
 }
 
-func sum(h func() hash.Hash, key, text []byte) []byte {
-	m := hmac.New(h, key)
-	m.Write(text)
-	return m.Sum(nil)
+// signedInTime refuses what was signed too long ago, or ahead of time.
+func signedInTime(text string, ttl time.Duration) error {
+	for _, form := range []string{"20060102T150405Z", time.RFC3339, "2006-01-02T15:04:05.999Z", "2006-01-02T15:04:05"} {
+		at, err := time.Parse(form, text)
+		if err != nil {
+			continue
+		}
+		if since := time.Since(at); since > ttl || since < -clockSkew {
+			return errAuth("the signature's time is over, or is to come")
+		}
+		return nil
+	}
+	return errAuth("the signature's time can't be read")
 }

@@ -25,7 +25,10 @@ func (r Ref) MarshalJSON() ([]byte, error) {
 // Options are a resource's options: "immutable" for projects, domains and roles.
 type Options map[string]any
 
-func (o Options) immutable() bool { b, _ := o["immutable"].(bool); return b }
+func (o Options) immutable() bool { return o.is("immutable") }
+
+// is says whether a truth value among the options is set.
+func (o Options) is(name string) bool { b, _ := o[name].(bool); return b }
 
 // Project is a project or, with IsDomain, a domain.
 type Project struct {
@@ -52,36 +55,71 @@ type projectTag struct {
 
 // User is somebody who can authenticate.
 type User struct {
-	ID               string         `store:"id,pk" json:"id"`
-	DomainID         string         `store:"domain_id,unique=user_name" json:"domain_id"`
-	Name             string         `store:"name,unique=user_name" json:"name"`
-	Enabled          bool           `store:"enabled" json:"enabled"`
-	DefaultProjectID string         `store:"default_project_id,null" json:"default_project_id,omitempty"`
-	PasswordExpires  *time.Time     `store:"-" json:"password_expires_at"`
-	Options          Options        `store:"options,json" json:"options"`
-	Extra            map[string]any `store:"extra,json" json:"-" extra:"true"`
+	ID       string `store:"id,pk" json:"id"`
+	DomainID string `store:"domain_id,unique=user_local_name" json:"domain_id"`
+	Name     string `store:"name,index=user_name" json:"name"`
+	// LocalName is Name for a user who is kept here. One that an identity provider
+	// or a directory vouches for has none: its name need not be its own.
+	LocalName string `store:"local_name,null,unique=user_local_name" json:"-"`
+	// Source is "directory" where one keeps the user, and this row repeats it.
+	Source string `store:"source,null" json:"-"`
+	// Federated is how identity providers know the user; GetUser fills it in.
+	Federated        []Federated `store:"-" json:"federated,omitempty"`
+	Enabled          bool        `store:"enabled" json:"enabled"`
+	DefaultProjectID string      `store:"default_project_id,null" json:"default_project_id,omitempty"`
+	// PasswordExpires is when the password must have been changed; nil is never.
+	PasswordExpires *time.Time `store:"password_expires_at" json:"-"`
+	CreatedAt       *time.Time `store:"created_at" json:"-"`
+	// LastActive is the day of the last log-in, kept where inactivity matters.
+	LastActive *time.Time     `store:"last_active_at" json:"-"`
+	Options    Options        `store:"options,json" json:"options"`
+	Extra      map[string]any `store:"extra,json" json:"-" extra:"true"`
 }
 
 // password is kept apart, so that a User never carries it.
 type password struct {
-	UserID string    `store:"user_id,pk"`
+	UserID    string     `store:"user_id,pk"`
+	Hash      string     `store:"hash"`
+	SetAt     time.Time  `store:"set_at"`
+	ExpiresAt *time.Time `store:"expires_at"`
+	// SelfService says that the user has set it, not an administrator.
+	SelfService bool `store:"self_service"`
+}
+
+// oldPassword is one that a user had before, for the history.
+type oldPassword struct {
+	ID     string    `store:"id,pk"`
+	UserID string    `store:"user_id,index=old_password_user"`
 	Hash   string    `store:"hash"`
 	SetAt  time.Time `store:"set_at"`
 }
 
+// failure counts the log-ins that failed since one did not.
+type failure struct {
+	UserID string    `store:"user_id,pk"`
+	Count  int       `store:"failed_auth_count"`
+	At     time.Time `store:"failed_auth_at"`
+}
+
 // Group is a set of users of one domain.
 type Group struct {
-	ID          string         `store:"id,pk" json:"id"`
-	DomainID    string         `store:"domain_id,unique=group_name" json:"domain_id"`
-	Name        string         `store:"name,unique=group_name" json:"name"`
-	Description string         `store:"description" json:"description"`
-	Extra       map[string]any `store:"extra,json" json:"-" extra:"true"`
+	ID          string `store:"id,pk" json:"id"`
+	DomainID    string `store:"domain_id,unique=group_name" json:"domain_id"`
+	Name        string `store:"name,unique=group_name" json:"name"`
+	Description string `store:"description" json:"description"`
+	// Source is "directory" where one keeps the group, and this row repeats it.
+	Source string         `store:"source,null" json:"-"`
+	Extra  map[string]any `store:"extra,json" json:"-" extra:"true"`
 }
 
 type membership struct {
 	ID      string `store:"id,pk"`
 	GroupID string `store:"group_id,index=membership_group"`
 	UserID  string `store:"user_id,index=membership_user"`
+	// Source is empty, or the identity provider ("idp:" and its id) or the
+	// directory ("directory") that says so; ExpiresAt is until when, nil for ever.
+	Source    string     `store:"source,null"`
+	ExpiresAt *time.Time `store:"expires_at"`
 }
 
 // Role is a name for what its holders may do. One with a domain is used only as
@@ -150,6 +188,9 @@ type tables struct {
 	projectTags  *store.Table[projectTag]
 	users        *store.Table[User]
 	passwords    *store.Table[password]
+	oldPasswords *store.Table[oldPassword]
+	failures     *store.Table[failure]
+	totpUses     *store.Table[totpUse]
 	groups       *store.Table[Group]
 	members      *store.Table[membership]
 	roles        *store.Table[Role]
@@ -167,6 +208,10 @@ type tables struct {
 	limits       *store.Table[Limit]
 	policies     *store.Table[PolicyDocument]
 	trusts       *store.Table[Trust]
+
+	endpointGroups *store.Table[EndpointGroup]
+	groupsFor      *store.Table[projectEndpointGroup]
+	associations   *store.Table[policyAssociation]
 }
 
 func newTables(e store.Engine) tables {
@@ -175,6 +220,9 @@ func newTables(e store.Engine) tables {
 		projectTags:  store.NewTable[projectTag](e, "project_tag"),
 		users:        store.NewTable[User](e, "user"),
 		passwords:    store.NewTable[password](e, "password"),
+		oldPasswords: store.NewTable[oldPassword](e, "old_password"),
+		failures:     store.NewTable[failure](e, "failed_auth"),
+		totpUses:     store.NewTable[totpUse](e, "totp_use"),
 		groups:       store.NewTable[Group](e, "group"),
 		members:      store.NewTable[membership](e, "membership"),
 		roles:        store.NewTable[Role](e, "role"),
@@ -192,16 +240,20 @@ func newTables(e store.Engine) tables {
 		limits:       store.NewTable[Limit](e, "limit"),
 		policies:     store.NewTable[PolicyDocument](e, "policy"),
 		trusts:       store.NewTable[Trust](e, "trust"),
+
+		endpointGroups: store.NewTable[EndpointGroup](e, "endpoint_group"),
+		groupsFor:      store.NewTable[projectEndpointGroup](e, "project_endpoint_group"),
+		associations:   store.NewTable[policyAssociation](e, "policy_association"),
 	}
 }
 
 // Schema is what identity keeps in its database.
 func Schema() *store.Schema {
 	t := newTables(nil)
-	return &store.Schema{Area: "identity", Tables: []*store.TableDef{
-		t.projects.Def(), t.projectTags.Def(), t.users.Def(), t.passwords.Def(), t.groups.Def(), t.members.Def(),
+	return &store.Schema{Area: "identity", Tables: append(partTables(), []*store.TableDef{
+		t.projects.Def(), t.projectTags.Def(), t.users.Def(), t.passwords.Def(), t.oldPasswords.Def(), t.failures.Def(), t.totpUses.Def(), t.groups.Def(), t.members.Def(),
 		t.roles.Def(), t.implied.Def(), t.assignments.Def(), t.services.Def(), t.endpoints.Def(), t.regions.Def(),
 		t.revocations.Def(), t.appCreds.Def(), t.endpointsFor.Def(), t.credentials.Def(), t.rules.Def(),
-		t.registered.Def(), t.limits.Def(), t.policies.Def(), t.trusts.Def(), outbox.Table(),
-	}}
+		t.registered.Def(), t.limits.Def(), t.policies.Def(), t.trusts.Def(), t.endpointGroups.Def(), t.groupsFor.Def(), t.associations.Def(), outbox.Table(),
+	}...)}
 }

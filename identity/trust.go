@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -24,9 +25,20 @@ type Trust struct {
 	ExpiresAt *time.Time `store:"expires_at" json:"-"`
 	// RemainingUses is how many tokens may still be made; nil is any number.
 	RemainingUses *int `store:"remaining_uses" json:"remaining_uses"`
+	// RedelegatedTrustID is the trust whose trustee has passed it on as this one.
+	RedelegatedTrustID Ref `store:"redelegated_trust_id,index=trust_redelegated" json:"-"`
+	// RedelegationCount is how often it may be passed on yet.
+	RedelegationCount int `store:"redelegation_count" json:"redelegation_count"`
+	// AllowRedelegation lets the trustee pass a new trust on: Depth times, or as
+	// often as Keystone's max_redelegation_count says.
+	AllowRedelegation bool `store:"-" json:"-"`
+	Depth             *int `store:"-" json:"-"`
 	// Roles are filled in by the methods that show one trust.
 	Roles []Role `store:"-" json:"-"`
 }
+
+// maxRedelegation is Keystone's [trust]max_redelegation_count.
+const maxRedelegation = 3
 
 func (t *Trust) expired() bool { return t.ExpiresAt != nil && !time.Now().Before(*t.ExpiresAt) }
 
@@ -41,45 +53,58 @@ func noTrust(id string) func() *nacre.Error {
 	return func() *nacre.Error { return notFound("trust", id) }
 }
 
+// trusting refuses tokens that may not manage trusts, and says by which trust the
+// caller acts, if by any.
+func (s *Service) trusting(ctx context.Context) (*Trust, error) {
+	i, ok := s.delegated(ctx)
+	switch {
+	case ok && i == nil:
+		return nil, nil
+	case !ok && i == nil, i.AppCred != nil:
+		return nil, forbidden("You are not authorized to perform the requested action: Using method 'application_credential' is not allowed for managing trusts..")
+	case i.AccessTokenID != "":
+		return nil, forbidden("You are not authorized to perform the requested action: Redelegation allowed for delegated by trust only.")
+	}
+	return i.Trust, nil
+}
+
 // CreateTrust makes a trust. The trustor is the caller and has each of the roles
-// on the project. Trusts can't be passed on.
+// on the project; one who is a trustee itself passes its trust on, as far as that
+// allows.
 func (s *Service) CreateTrust(ctx context.Context, t Trust, roles []NameRef) (Trust, error) {
 	if err := s.enforce(ctx, "create_trust", trustTarget(&t)); err != nil {
 		return Trust{}, err
 	}
 	c := nacre.CallerFrom(ctx)
-	if i, err := s.lookUp(ctx, c.Token, 0); err != nil || i.AppCred != nil || i.Trust != nil {
-		return Trust{}, forbidden("You are not authorized to perform the requested action: create a trust with a token issued via delegation.")
+	if _, err := s.lookUp(ctx, c.Token, 0); err != nil {
+		return Trust{}, forbidden("You are not authorized to perform the requested action: create a trust without a token.")
+	}
+	parent, err := s.trusting(ctx)
+	if err != nil {
+		return Trust{}, err
 	}
 	switch {
+	case t.ProjectID != "" && len(roles) == 0:
+		return Trust{}, forbidden("You are not authorized to perform the requested action: At least one role should be specified.")
+	case c.UserID != t.TrustorUserID:
+		return Trust{}, forbidden("You are not authorized to perform the requested action: The authenticated user should match the trustor.")
 	case t.expired():
 		return Trust{}, nacre.Errorf(nacre.Invalid, "ValidationExpirationError", "The 'expires_at' must not be before now. The server could not comply with the request since it is either malformed or otherwise incorrect. The client is assumed to be in error.")
-	case t.RemainingUses != nil && *t.RemainingUses < 1:
-		return Trust{}, invalid("remaining_uses must be a positive integer or null.")
-	case len(roles) == 0:
-		return Trust{}, forbidden("At least one role should be specified")
 	}
 	if _, err := s.users.Get(ctx, t.TrusteeUserID); err != nil {
 		return Trust{}, orNotFound(err, "user", t.TrusteeUserID)
 	}
-	p, err := s.projects.Get(ctx, t.ProjectID)
-	if err != nil {
-		return Trust{}, orNotFound(err, "project", t.ProjectID)
-	}
-	sc, err := s.findScope(ctx, p.ID, "", "")
-	if err != nil {
-		return Trust{}, err
-	}
-	held, err := s.rolesOn(ctx, t.TrustorUserID, sc)
-	if err != nil {
-		return Trust{}, err
-	}
-	for _, ref := range roles {
-		i := slices.IndexFunc(held, func(r Role) bool { return r.ID == ref.ID || ref.ID == "" && r.Name == ref.Name })
-		if i < 0 {
-			return Trust{}, forbidden("Some of requested roles are not in redelegated trust or held by the trustor: %s", ref.ID+ref.Name)
+	chain := []Trust(nil)
+	if parent != nil {
+		if chain, err = s.pedigree(ctx, parent); err != nil {
+			return Trust{}, err
 		}
-		t.Roles, t.RoleIDs = append(t.Roles, held[i]), append(t.RoleIDs, held[i].ID)
+	}
+	if err := s.trustRoles(ctx, &t, roles, chain); err != nil {
+		return Trust{}, err
+	}
+	if err := t.redelegate(chain); err != nil {
+		return Trust{}, err
 	}
 	t.ID = s.newID()
 	return t, s.tx(ctx, func(ctx context.Context) error {
@@ -90,15 +115,140 @@ func (s *Service) CreateTrust(ctx context.Context, t Trust, roles []NameRef) (Tr
 	})
 }
 
+// trustRoles finds the roles that are named, each of which the first trustor has.
+func (s *Service) trustRoles(ctx context.Context, t *Trust, named []NameRef, chain []Trust) error {
+	if len(named) == 0 && t.ProjectID == "" {
+		return nil
+	}
+	p, err := s.projects.Get(ctx, t.ProjectID)
+	if err != nil {
+		return orNotFound(err, "project", t.ProjectID)
+	}
+	sc, err := s.findScope(ctx, p.ID, "", "")
+	if err != nil {
+		return err
+	}
+	trustor := t.TrustorUserID
+	if n := len(chain); n > 0 {
+		trustor = chain[n-1].TrustorUserID
+		if chain[n-1].ProjectID != t.ProjectID {
+			return noMore("a trust is passed on for its own project")
+		}
+	}
+	held, err := s.rolesOn(ctx, trustor, sc)
+	if err != nil {
+		return err
+	}
+	for _, ref := range named {
+		i := slices.IndexFunc(held, func(r Role) bool { return r.ID == ref.ID || ref.ID == "" && r.Name == ref.Name })
+		if i < 0 {
+			return notFound("role", ref.ID+ref.Name)
+		}
+		t.Roles, t.RoleIDs = append(t.Roles, held[i]), append(t.RoleIDs, held[i].ID)
+	}
+	return nil
+}
+
+// noMore is Keystone's answer to what a trust does not allow; why goes to the log.
+func noMore(why string) error {
+	return &nacre.Error{Kind: nacre.Forbidden, Code: "Forbidden", Message: "You are not authorized to perform the requested action.", Err: errors.New(why)}
+}
+
+// redelegate settles how often a new trust may be passed on, and what of the
+// trusts that it comes from it may have. chain begins with the nearest.
+func (t *Trust) redelegate(chain []Trust) error {
+	again := t.AllowRedelegation && (t.Depth == nil || *t.Depth != 0)
+	switch {
+	case again && t.Depth != nil && *t.Depth > maxRedelegation:
+		return noMore("the depth is more than what is allowed at all")
+	case again && t.RemainingUses != nil:
+		return invalid("remaining_uses must not be set if redelegation is allowed")
+	case !again && t.RemainingUses != nil && *t.RemainingUses < 1:
+		return invalid("remaining_uses must be a positive integer or null.")
+	}
+	if len(chain) == 0 {
+		if again {
+			t.RedelegationCount = maxRedelegation
+			setIf(&t.RedelegationCount, t.Depth)
+		}
+		return nil
+	}
+	parent := &chain[0]
+	left := parent.RedelegationCount - 1
+	if again && t.Depth != nil && *t.Depth != left {
+		return noMore("the depth of a trust that is passed on can't be chosen")
+	}
+	t.RedelegatedTrustID = Ref(parent.ID)
+	if again {
+		t.RedelegationCount = left
+	}
+	for i := range chain {
+		if err := chain[i].allows(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// allows says whether a trust may be passed on as another, further down the chain.
+func (t *Trust) allows(child *Trust) error {
+	switch {
+	case t.RedelegationCount < 1 || t.RedelegationCount > maxRedelegation:
+		return noMore("the trust may not be passed on")
+	case child.RemainingUses != nil:
+		return noMore("a trust that is passed on can't have a number of uses")
+	case t.ExpiresAt != nil && child.ExpiresAt != nil && t.ExpiresAt.Before(*child.ExpiresAt):
+		return noMore("the trust ends before")
+	case !t.Impersonation && child.Impersonation:
+		return noMore("the trust does not allow impersonation")
+	}
+	if child.ExpiresAt == nil {
+		child.ExpiresAt = t.ExpiresAt
+	}
+	for _, id := range child.RoleIDs {
+		if !slices.Contains(t.RoleIDs, id) {
+			return noMore("the trust does not have all of the roles")
+		}
+	}
+	return nil
+}
+
+// pedigree is a trust with those that it was passed on from, the first one last.
+// One that has ended in between ends it all.
+func (s *Service) pedigree(ctx context.Context, t *Trust) ([]Trust, error) {
+	chain := []Trust{*t}
+	for len(chain) <= maxRedelegation+1 {
+		last := &chain[len(chain)-1]
+		if last.RedelegatedTrustID == "" {
+			return chain, nil
+		}
+		up, err := s.trusts.Get(ctx, string(last.RedelegatedTrustID))
+		if err != nil {
+			return nil, gone(err, "a trust that it comes from is gone")
+		}
+		if up.expired() {
+			return nil, errAuth("a trust that it comes from has ended")
+		}
+		chain = append(chain, up)
+	}
+	return nil, errAuth("the trust was passed on too often")
+}
+
 func (s *Service) trust(ctx context.Context, id, rule string) (Trust, error) {
 	t, err := s.trusts.Get(ctx, id)
-	if err == nil && t.expired() {
-		t, err = Trust{}, store.ErrNoRow
+	// One that is used up is not shown any more, but can be ended with its tokens.
+	if err == nil && rule != "delete_trust" && (t.expired() || t.RemainingUses != nil && *t.RemainingUses < 1) {
+		err = store.ErrNoRow
+	}
+	// What is not there is said before who may see it, as in Keystone.
+	if err != nil {
+		return Trust{}, store.WrapNotFound(err, noTrust(id))
 	}
 	if deny := s.enforce(ctx, rule, trustTarget(&t)); deny != nil {
 		return Trust{}, deny
 	}
-	return t, store.WrapNotFound(err, noTrust(id))
+	_, err = s.trusting(ctx)
+	return t, err
 }
 
 // GetTrust shows a trust.
@@ -146,25 +296,53 @@ func (s *Service) ListTrusts(ctx context.Context, q nacre.Query) ([]Trust, error
 	if err := s.enforce(ctx, rule, target); err != nil {
 		return nil, err
 	}
+	if _, err := s.trusting(ctx); err != nil {
+		return nil, err
+	}
 	return list(ctx, s.trusts, q, columns{"id", "trustor_user_id", "trustee_user_id", "project_id"},
 		store.Or(store.IsNull("expires_at"), store.Greater("expires_at", time.Now())))
 }
 
-// DeleteTrust ends a trust and the tokens made with it.
+// DeleteTrust ends a trust, those that it was passed on as, and the tokens made
+// with them.
 func (s *Service) DeleteTrust(ctx context.Context, id string) error {
-	t, err := s.trust(ctx, id, "delete_trust")
-	if err != nil {
+	if _, err := s.trust(ctx, id, "delete_trust"); err != nil {
 		return err
 	}
 	return s.tx(ctx, func(ctx context.Context) error {
-		if err := s.trusts.Delete(ctx, id); err != nil {
-			return store.WrapNotFound(err, noTrust(id))
+		n, err := s.dropTrusts(ctx, store.Eq("id", id))
+		if err == nil && n == 0 {
+			err = notFound("trust", id)
 		}
-		if err := s.revoke(ctx, revocation{UserID: t.TrusteeUserID, Stale: true}); err != nil {
-			return err
-		}
-		return s.emit(ctx, "OS-TRUST:trust", "deleted", id)
+		return err
 	})
+}
+
+// dropTrusts removes trusts with all that they were passed on as.
+func (s *Service) dropTrusts(ctx context.Context, w store.Where) (int64, error) {
+	n := int64(0)
+	for {
+		ts, err := s.trusts.Where(ctx, w)
+		if err != nil || len(ts) == 0 {
+			return n, err
+		}
+		ids := make([]string, len(ts))
+		stale := make([]revocation, len(ts))
+		for i := range ts {
+			ids[i], stale[i] = ts[i].ID, revocation{UserID: ts[i].TrusteeUserID, Stale: true}
+			if err := s.emit(ctx, "OS-TRUST:trust", "deleted", ids[i]); err != nil {
+				return n, err
+			}
+		}
+		if err := s.revoke(ctx, stale...); err != nil {
+			return n, err
+		}
+		gone, err := s.trusts.DeleteWhere(ctx, store.In("id", ids))
+		if err != nil {
+			return n, err
+		}
+		n, w = n+gone, store.In("redelegated_trust_id", ids)
+	}
 }
 
 // useTrust counts a token against a trust's remaining uses, before it is made.
@@ -174,7 +352,7 @@ func (s *Service) useTrust(ctx context.Context, id string) error {
 			switch {
 			case t.RemainingUses == nil:
 			case *t.RemainingUses < 1:
-				return forbidden("No remaining uses for trust: %s.", id)
+				return errAuth("the trust has no uses left")
 			default:
 				n := *t.RemainingUses - 1
 				t.RemainingUses = &n
@@ -195,14 +373,49 @@ func (s *Service) loadTrust(ctx context.Context, i *TokenInfo, sc *scope) error 
 	if t.expired() || t.TrusteeUserID != i.User.ID || t.ProjectID != i.ProjectID {
 		return errAuth("the trust has expired or is not for this")
 	}
-	trustor, err := s.users.Get(ctx, t.TrustorUserID)
+	chain, err := s.pedigree(ctx, &t)
 	if err != nil {
-		return gone(err, "the trustor is gone")
-	}
-	if err := s.checkAlive(ctx, &trustor); err != nil {
 		return err
 	}
-	if i.Roles, err = s.rolesOn(ctx, trustor.ID, sc); err != nil {
+	var trustor User
+	for n := range chain {
+		// The trustor of each is the trustee of the one above, or impersonates its trustor.
+		u, err := s.users.Get(ctx, chain[n].TrustorUserID)
+		if err != nil {
+			return gone(err, "a trustor is gone")
+		}
+		if err := s.checkAlive(ctx, &u); err != nil {
+			return err
+		}
+		i.others = append(i.others, u.ID)
+		if n > 0 {
+			if err := chain[n].allows(&chain[n-1]); err != nil {
+				return err
+			}
+			between, err := s.users.Get(ctx, chain[n].TrusteeUserID)
+			if err != nil {
+				return gone(err, "one who has passed the trust on is gone")
+			}
+			if err := s.checkAlive(ctx, &between); err != nil {
+				return err
+			}
+			i.others = append(i.others, between.ID)
+		}
+		if n == 0 {
+			trustor = u
+		}
+	}
+	i.Trust = &t
+	if t.Impersonation {
+		i.User = trustor
+		if i.UserDomain, err = s.getDomain(ctx, trustor.DomainID); err != nil {
+			return err
+		}
+	}
+	if sc.empty() {
+		return nil
+	}
+	if i.Roles, err = s.rolesOn(ctx, chain[len(chain)-1].TrustorUserID, sc); err != nil {
 		return err
 	}
 	// Each role of the trust must still be held, else it gives nothing.
@@ -218,10 +431,5 @@ func (s *Service) loadTrust(ctx context.Context, i *TokenInfo, sc *scope) error 
 	i.Roles = slices.DeleteFunc(i.Roles, func(r Role) bool {
 		return !slices.ContainsFunc(allowed, func(x Role) bool { return x.ID == r.ID })
 	})
-	i.Trust, i.trustor = &t, trustor.ID
-	if t.Impersonation {
-		i.User = trustor
-		i.UserDomain, err = s.getDomain(ctx, trustor.DomainID)
-	}
-	return err
+	return nil
 }

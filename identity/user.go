@@ -2,9 +2,9 @@ package identity
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"time"
-
-	"golang.org/x/crypto/bcrypt"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/internal/policy"
@@ -25,8 +25,10 @@ type UserChange struct {
 	RandomPassword   bool
 	Enabled          *bool
 	DefaultProjectID *string
-	Options          Options
-	Extra            map[string]any
+	// Federated replaces the accounts at identity providers by which the user may come.
+	Federated *[]Federated
+	Options   Options
+	Extra     map[string]any
 }
 
 func userTarget(u *User) policy.Map {
@@ -43,7 +45,11 @@ func (s *Service) CreateUser(ctx context.Context, ch UserChange) (User, error) {
 	setIf(&u.Name, ch.Name)
 	setIf(&u.Enabled, ch.Enabled)
 	setIf(&u.DefaultProjectID, ch.DefaultProjectID)
+	setIf(&u.Federated, ch.Federated)
 	if err := s.enforce(ctx, "create_user", policy.Map{"target.user.domain_id": u.DomainID}); err != nil {
+		return User{}, err
+	}
+	if err := checkOptions(userOptions, ch.Options); err != nil {
 		return User{}, err
 	}
 	hash, err := s.hashChange(ctx, &ch)
@@ -60,18 +66,32 @@ func (s *Service) createUser(ctx context.Context, u User, hash string) (User, er
 	if u.ID == "" {
 		u.ID = s.newID()
 	}
+	now := time.Now().UTC()
+	u.CreatedAt = &now
 	err := s.tx(ctx, func(ctx context.Context) error {
 		if err := s.liveDomain(ctx, u.DomainID); err != nil {
+			return err
+		}
+		if err := s.writable(ctx, u.DomainID); err != nil {
 			return err
 		}
 		if err := s.checkDefaultProject(ctx, u.DefaultProjectID); err != nil {
 			return err
 		}
+		u.LocalName = u.Name
+		if hash != "" {
+			u.PasswordExpires = s.passwordExpiry(&u, false)
+		}
 		if err := s.users.Insert(ctx, u); err != nil {
 			return orConflict(err, "user", u.Name, u.DomainID)
 		}
+		if len(u.Federated) > 0 {
+			if err := s.writeFederated(ctx, &u); err != nil {
+				return err
+			}
+		}
 		if hash != "" {
-			if err := s.passwords.Insert(ctx, password{UserID: u.ID, Hash: hash, SetAt: time.Now().UTC()}); err != nil {
+			if err := s.passwords.Insert(ctx, password{UserID: u.ID, Hash: hash, SetAt: time.Now().UTC(), ExpiresAt: u.PasswordExpires}); err != nil {
 				return err
 			}
 		}
@@ -108,7 +128,10 @@ func (s *Service) hashChange(ctx context.Context, ch *UserChange) (string, error
 	case ch.Password == nil || *ch.Password == "":
 		return "", nil
 	case ch.RandomPassword:
-		return s.hasher.hashAt(ctx, *ch.Password, bcrypt.MinCost)
+		return s.hasher.hashCheap(ctx, *ch.Password)
+	}
+	if err := s.checkStrength(*ch.Password); err != nil {
+		return "", err
 	}
 	return s.hasher.hash(ctx, *ch.Password)
 }
@@ -118,12 +141,23 @@ func (s *Service) user(ctx context.Context, id, rule string) (User, error) {
 	if deny := s.enforce(ctx, rule, userTarget(&u)); deny != nil {
 		return User{}, deny
 	}
+	if err == nil {
+		if err := keptElsewhere(u.Source, rule); err != nil {
+			return User{}, err
+		}
+		u, err = s.refresh(ctx, u)
+	}
+	s.seen(&u)
 	return u, orNotFound(err, "user", id)
 }
 
 // GetUser shows a user.
 func (s *Service) GetUser(ctx context.Context, id string) (User, error) {
-	return s.user(ctx, id, "get_user")
+	u, err := s.user(ctx, id, "get_user")
+	if err == nil && u.LocalName == "" {
+		u.Federated, err = s.FederatedOf(ctx, id)
+	}
+	return u, err
 }
 
 var userColumns = columns{"id", "domain_id", "enabled", "name", "default_project_id"}
@@ -138,14 +172,51 @@ func (s *Service) ListUsers(ctx context.Context, q nacre.Query) ([]User, error) 
 	if own != "" {
 		ws = append(ws, store.Eq("domain_id", own))
 	}
-	for _, f := range q.Filters {
-		switch f.Name {
-		case "idp_id", "protocol_id", "unique_id":
-			// Nobody is federated.
-			ws = append(ws, store.Or())
-		}
+	expiry, err := expiryFilters(q)
+	if err != nil {
+		return nil, err
 	}
-	return list(ctx, s.users, q, userColumns, ws...)
+	ws = append(ws, expiry...)
+	if w, ok, err := s.directoryUsers(ctx, q, own); err != nil {
+		return nil, err
+	} else if ok {
+		ws = append(ws, w)
+	}
+	if w, ok := s.federatedFilter(q); ok {
+		ws = append(ws, w)
+	}
+	us, err := list(ctx, s.users, q, userColumns, ws...)
+	s.seenAll(us)
+	return us, err
+}
+
+func (s *Service) seenAll(us []User) {
+	for i := range us {
+		s.seen(&us[i])
+	}
+}
+
+// expiryFilters reads password_expires_at=lt:2026-01-02T03:04:05Z.
+func expiryFilters(q nacre.Query) ([]store.Where, error) {
+	var ws []store.Where
+	for _, f := range q.Filters {
+		if f.Name != "password_expires_at" {
+			continue
+		}
+		op, text, found := strings.Cut(f.Value, ":")
+		at, err := time.Parse("2006-01-02T15:04:05Z", text)
+		make, known := map[string]func(string, any) store.Where{
+			"eq": store.Eq, "neq": store.Ne, "lt": store.Less, "lte": store.LessEq, "gt": store.Greater, "gte": store.GreaterEq,
+		}[op]
+		switch {
+		case !found || !known:
+			return nil, invalid("The given operator %s is not valid. It must be one of the following: 'eq', 'neq', 'lt', 'lte', 'gt', or 'gte'.", op)
+		case err != nil:
+			return nil, nacre.Errorf(nacre.Invalid, "ValidationTimeStampError", "Timestamp not in expected format. The server could not comply with the request since it is either malformed or otherwise incorrect. The client is assumed to be in error.")
+		}
+		ws = append(ws, make("password_expires_at", at), store.Not(store.IsNull("password_expires_at")))
+	}
+	return ws, nil
 }
 
 // UpdateUser changes a user. A new password or disabling ends its tokens.
@@ -157,6 +228,9 @@ func (s *Service) UpdateUser(ctx context.Context, id string, ch UserChange) (Use
 		if err := checkName("name", *ch.Name, 255); err != nil {
 			return User{}, err
 		}
+	}
+	if err := checkOptions(userOptions, ch.Options); err != nil {
+		return User{}, err
 	}
 	hash, err := s.hashChange(ctx, &ch)
 	if err != nil {
@@ -176,9 +250,22 @@ func (s *Service) UpdateUser(ctx context.Context, id string, ch UserChange) (Use
 				return invalid("Cannot change Domain ID")
 			}
 			setIf(&u.Name, ch.Name)
+			if u.LocalName != "" {
+				u.LocalName = u.Name
+			}
 			setIf(&u.Enabled, ch.Enabled)
 			setIf(&u.DefaultProjectID, ch.DefaultProjectID)
 			u.Options, u.Extra = mergeOptions(u.Options, ch.Options), merge(u.Extra, ch.Extra)
+			if ch.Password != nil {
+				u.PasswordExpires = nil
+				if hash != "" {
+					u.PasswordExpires = s.passwordExpiry(u, false)
+				}
+			}
+			if ch.Enabled != nil && *ch.Enabled && s.compliance.InactiveDays > 0 {
+				today := time.Now().UTC().Truncate(day)
+				u.LastActive = &today
+			}
 			return nil
 		})
 		if err != nil {
@@ -186,12 +273,24 @@ func (s *Service) UpdateUser(ctx context.Context, id string, ch UserChange) (Use
 			setIf(&name, ch.Name)
 			return orNotFound(orConflict(err, "user", name, old.DomainID), "user", id)
 		}
-		if ch.Password != nil {
-			if err := s.writePassword(ctx, id, hash); err != nil {
+		if ch.Enabled != nil && *ch.Enabled {
+			// Whoever enables a user unlocks it, too.
+			if _, err := s.failures.DeleteWhere(ctx, store.Eq("user_id", id)); err != nil {
 				return err
 			}
 		}
-		end := ch.Password != nil || old.Enabled && !u.Enabled
+		if ch.Password != nil {
+			if err := s.writePassword(ctx, &u, hash, false); err != nil {
+				return err
+			}
+		}
+		if ch.Federated != nil {
+			u.Federated = *ch.Federated
+			if err := s.writeFederated(ctx, &u); err != nil {
+				return err
+			}
+		}
+		end := ch.Password != nil || ch.Federated != nil || old.Enabled && !u.Enabled
 		if err := s.revoke(ctx, revocation{UserID: id, Stale: !end}); err != nil {
 			return err
 		}
@@ -201,32 +300,53 @@ func (s *Service) UpdateUser(ctx context.Context, id string, ch UserChange) (Use
 	return out, err
 }
 
-// writePassword replaces a user's hash; "" takes it away.
-func (s *Service) writePassword(ctx context.Context, userID, hash string) error {
-	if _, err := s.passwords.DeleteWhere(ctx, store.Eq("user_id", userID)); err != nil || hash == "" {
+// writePassword replaces a user's hash by one that ends when the user says; "" takes
+// it away.
+func (s *Service) writePassword(ctx context.Context, u *User, hash string, byUser bool) error {
+	if err := s.keepHistory(ctx, u.ID); err != nil {
 		return err
 	}
-	return s.passwords.Insert(ctx, password{UserID: userID, Hash: hash, SetAt: time.Now().UTC()})
+	if _, err := s.passwords.DeleteWhere(ctx, store.Eq("user_id", u.ID)); err != nil || hash == "" {
+		return err
+	}
+	return s.passwords.Insert(ctx, password{UserID: u.ID, Hash: hash, SetAt: time.Now().UTC(), ExpiresAt: u.PasswordExpires, SelfService: byUser})
 }
 
-// ChangePassword sets a user's own password; the old one proves who asks, and no
-// token is needed. It ends all tokens of the user.
+// ChangePassword sets a user's own password; the old one proves who asks, even if
+// it has expired, and no token is needed. It ends all tokens of the user.
 func (s *Service) ChangePassword(ctx context.Context, userID, old, new string) error {
 	if new == "" {
 		return invalid("Invalid input for field 'password': '' is too short")
 	}
-	if _, err := s.checkPassword(ctx, userID, old); err != nil {
+	u, err := s.checkPassword(ctx, userID, old)
+	if e := (*nacre.Error)(nil); err != nil && (!errors.As(err, &e) || e.Code != codePasswordExpired) {
 		return err
 	}
-	if old == new {
-		return invalid("Password validation error: The new password cannot be identical to a previous password. The total number which includes the new password must be unique is 1.")
+	if u.Source == ofDirectory {
+		return errReadOnly()
+	}
+	if err := s.checkStrength(new); err != nil {
+		return err
+	}
+	if err := s.checkOwnChange(ctx, &u); err != nil {
+		return err
+	}
+	if err := s.checkHistory(ctx, &u, new); err != nil {
+		return err
 	}
 	hash, err := s.hasher.hash(ctx, new)
 	if err != nil {
 		return err
 	}
 	return s.tx(ctx, func(ctx context.Context) error {
-		if err := s.writePassword(ctx, userID, hash); err != nil {
+		u, err := s.users.Update(ctx, userID, func(u *User) error {
+			u.PasswordExpires = s.passwordExpiry(u, true)
+			return nil
+		})
+		if err != nil {
+			return gone(err, "the user is gone")
+		}
+		if err := s.writePassword(ctx, &u, hash, true); err != nil {
 			return err
 		}
 		if err := s.revoke(ctx, revocation{UserID: userID}); err != nil {
@@ -269,12 +389,16 @@ func (s *Service) dropUsers(ctx context.Context, us []User) error {
 		func() (int64, error) { return s.assignments.DeleteWhere(ctx, w) },
 		func() (int64, error) { return s.members.DeleteWhere(ctx, w) },
 		func() (int64, error) { return s.passwords.DeleteWhere(ctx, w) },
+		func() (int64, error) { return s.oldPasswords.DeleteWhere(ctx, w) },
+		func() (int64, error) { return s.failures.DeleteWhere(ctx, w) },
 		func() (int64, error) { return s.appCreds.DeleteWhere(ctx, w) },
 		func() (int64, error) { return s.rules.DeleteWhere(ctx, w) },
 		func() (int64, error) {
-			return s.trusts.DeleteWhere(ctx, store.Or(store.In("trustor_user_id", ids), store.In("trustee_user_id", ids)))
+			return s.dropTrusts(ctx, store.Or(store.In("trustor_user_id", ids), store.In("trustee_user_id", ids)))
 		},
-		func() (int64, error) { return s.credentials.DeleteWhere(ctx, w) },
+		func() (int64, error) { return s.dropCredentials(ctx, w) },
+		func() (int64, error) { return s.federated.DeleteWhere(ctx, w) },
+		func() (int64, error) { return 0, s.OAuth.UsersDeleted(ctx, ids) },
 		func() (int64, error) { return s.users.DeleteWhere(ctx, store.In("id", ids)) },
 	} {
 		if _, err := drop(); err != nil {

@@ -167,7 +167,7 @@ func TestAuthentication(t *testing.T) {
 	c.fails(401, need, "GET", "/v3/users", "bad", "")
 	c.fails(404, "", "GET", "/v3/auth/tokens", token, "", "X-Subject-Token", "bad")
 	c.fails(404, "", "GET", "/v3/auth/tokens", token, "")
-	c.fails(401, "unsupported method", "POST", "/v3/auth/tokens", "", `{"auth":{"identity":{"methods":["magic"]}}}`)
+	c.fails(401, "unsupported method", "POST", "/v3/auth/tokens", "", `{"auth":{"identity":{"methods":["magic"],"magic":{}}}}`)
 	for _, wrong := range []string{``, `{}`, `{"auth":{}}`, `{"auth":{"identity":{}}}`, `{"auth":{"identity":{"methods":[]}}}`, `[]`, `{"auth":`,
 		`{"auth":{"identity":{"methods":["password"]}}}`, `{"auth":{"identity":{"methods":"password"}}}`,
 		`{"auth":{"identity":{"methods":["password"],"password":{"user":{"password":"x"}}}}}`,
@@ -247,8 +247,8 @@ func TestProjectsThroughGophercloud(t *testing.T) {
 	require.Equal(t, d.ID, child.DomainID)
 	require.True(t, gophercloud.ResponseCodeIs(projects.Delete(ctx, cl, p.ID).Err, 403))
 	require.True(t, gophercloud.ResponseCodeIs(domains.Delete(ctx, cl, d.ID).Err, 403))
-	_, _, m := c.do("GET", "/v3/projects/"+child.ID+"?parents_as_list", cl.Token(), "")
-	require.Equal(t, "p", m["project"].(map[string]any)["parents"].([]any)[0].(map[string]any)["project"].(map[string]any)["name"])
+	_, _, m := c.do("GET", "/v3/projects/"+child.ID+"?parents_as_ids", cl.Token(), "")
+	require.Equal(t, map[string]any{p.ID: map[string]any{d.ID: nil}}, m["project"].(map[string]any)["parents"])
 	_, _, m = c.do("GET", "/v3/projects/"+p.ID+"?subtree_as_ids", cl.Token(), "")
 	require.Equal(t, map[string]any{child.ID: nil}, m["project"].(map[string]any)["subtree"])
 	off := false
@@ -330,7 +330,7 @@ func TestBadInput(t *testing.T) {
 	c.fails(404, "Could not find user: x.", "GET", "/v3/users/x", token, "")
 	c.fails(404, "Could not find domain: x.", "POST", "/v3/users", token, `{"user":{"name":"a","domain_id":"x"}}`)
 	c.fails(409, "Duplicate entry found with name admin at domain ID default.", "POST", "/v3/users", token, `{"user":{"name":"admin"}}`)
-	c.fails(404, "", "GET", "/v3/OS-FEDERATION/mappings", token, "")
+	c.fails(404, "", "GET", "/v3/OS-NOTHING/things", token, "")
 	c.fails(403, "Unable to delete immutable role resource", "DELETE", "/v3/roles/"+c.ids.Roles["admin"], token, "")
 }
 

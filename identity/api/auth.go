@@ -3,8 +3,9 @@ package api
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"net/http"
-	"time"
+	"slices"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
@@ -13,7 +14,7 @@ import (
 
 func (h *handlers) authRoutes() []rest.Route {
 	return []rest.Route{
-		{Method: "POST", Path: "/v3/auth/tokens", Status: http.StatusCreated, Public: true, Unknown: rest.Ignore, Statements: 30, Op: rest.In(h.issue)},
+		{Method: "POST", Path: "/v3/auth/tokens", Status: http.StatusCreated, Public: true, Unknown: rest.Keep, Statements: 30, Op: rest.In(h.issue)},
 		{Method: "GET", Path: "/v3/auth/tokens", Policy: id("validate_token"), Statements: 12, Op: rest.Raw(h.showToken)},
 		{Method: "HEAD", Path: "/v3/auth/tokens", Policy: id("check_token"), Statements: 12, Op: rest.Raw(h.checkToken)},
 		{Method: "DELETE", Path: "/v3/auth/tokens", Policy: id("revoke_token"), Statements: 12, Op: rest.Do(func(r *rest.Request) (any, error) {
@@ -115,6 +116,8 @@ type authBody struct {
 				Secret string    `json:"secret"`
 				User   *nameBody `json:"user"`
 			} `json:"application_credential"`
+			// Extra is what is shown for other methods.
+			Extra map[string]any `json:"-" extra:"true"`
 		} `json:"identity" valid:"required"`
 		Scope json.RawMessage `json:"scope"`
 	} `json:"auth" valid:"required"`
@@ -158,6 +161,19 @@ func (b *authBody) request() (identity.AuthRequest, error) {
 			if a.User != nil {
 				req.AppCredUser = a.User.ref()
 			}
+		default:
+			v, ok := in.Extra[m]
+			if !ok {
+				return req, missing(m, "identity")
+			}
+			raw, err := json.Marshal(v)
+			if err != nil {
+				return req, err
+			}
+			if req.Extra == nil {
+				req.Extra = map[string]json.RawMessage{}
+			}
+			req.Extra[m] = raw
 		}
 	}
 	return req, b.scope(&req)
@@ -203,13 +219,33 @@ func (h *handlers) issue(r *rest.Request, b *authBody) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	req.Receipt = r.Header.Get("Openstack-Auth-Receipt")
+	if slices.Contains(req.Methods, "oauth1") {
+		req.OAuth = signedRequest(r)
+	}
 	text, info, err := h.svc.Authenticate(r.Context(), req)
+	if e := (*identity.ReceiptError)(nil); errors.As(err, &e) {
+		return receiptView(r, e), nil
+	}
 	if err != nil {
 		return nil, err
 	}
 	r.Set("X-Subject-Token", text)
 	r.Set("Vary", "X-Auth-Token")
 	return h.tokenView(r, info, !r.URL.Query().Has("nocatalog"))
+}
+
+// receiptView answers credentials that are good but not enough.
+func receiptView(r *rest.Request, e *identity.ReceiptError) any {
+	r.Set("Openstack-Auth-Receipt", e.Text)
+	r.SetStatus(http.StatusUnauthorized)
+	return object{
+		"receipt": object{
+			"methods": e.Methods, "issued_at": rest.Micros(e.IssuedAt), "expires_at": rest.Micros(e.ExpiresAt),
+			"user": placed{ID: e.User.ID, Name: e.User.Name, Domain: idName{e.UserDomain.ID, e.UserDomain.Name}},
+		},
+		"required_auth_methods": e.Required,
+	}
 }
 
 // subject is the token that a request is about.
@@ -304,7 +340,8 @@ type tokenBody struct {
 	Methods []string `json:"methods"`
 	User    struct {
 		placed
-		PasswordExpires *time.Time `json:"password_expires_at"`
+		PasswordExpires *rest.Naive      `json:"password_expires_at,omitempty"`
+		Federation      *tokenFederation `json:"OS-FEDERATION,omitempty"`
 	} `json:"user"`
 	AuditIDs  []string                 `json:"audit_ids"`
 	ExpiresAt rest.Micros              `json:"expires_at"`
@@ -317,6 +354,8 @@ type tokenBody struct {
 	AppCred   *tokenAppCred            `json:"application_credential,omitempty"`
 	Trust     *tokenTrust              `json:"OS-TRUST:trust,omitempty"`
 	Catalog   *[]identity.CatalogEntry `json:"catalog,omitempty"`
+	SPs       []tokenSP                `json:"service_providers,omitempty"`
+	OAuth     *tokenOAuth              `json:"OS-OAUTH1,omitempty"`
 }
 
 type tokenAppCred struct {
@@ -341,6 +380,10 @@ type tokenTrust struct {
 func (h *handlers) tokenView(r *rest.Request, i *identity.TokenInfo, catalog bool) (any, error) {
 	t := &tokenBody{Methods: i.Methods, AuditIDs: i.AuditIDs, ExpiresAt: rest.Micros(i.ExpiresAt), IssuedAt: rest.Micros(i.IssuedAt)}
 	t.User.placed = placed{ID: i.User.ID, Name: i.User.Name, Domain: idName{i.UserDomain.ID, i.UserDomain.Name}}
+	if t.User.Federation = federationOf(i); t.User.Federation == nil {
+		expires := naive(i.User.PasswordExpires)
+		t.User.PasswordExpires = &expires
+	}
 	for _, role := range i.Roles {
 		t.Roles = append(t.Roles, idName{role.ID, role.Name})
 	}
@@ -362,6 +405,11 @@ func (h *handlers) tokenView(r *rest.Request, i *identity.TokenInfo, catalog boo
 	if i.Trust != nil {
 		t.Trust = &tokenTrust{ID: i.Trust.ID, Impersonation: i.Trust.Impersonation}
 		t.Trust.Trustor.ID, t.Trust.Trustee.ID = i.Trust.TrustorUserID, i.Trust.TrusteeUserID
+	}
+	t.OAuth = oauthOf(i)
+	var err error
+	if t.SPs, err = h.tokenSPs(r.Context()); err != nil {
+		return nil, err
 	}
 	if catalog && scoped {
 		c, err := h.svc.CatalogFor(r.Context(), i.User.ID, i.ProjectID)

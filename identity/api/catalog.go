@@ -36,7 +36,7 @@ func (h *handlers) catalogRoutes() []rest.Route {
 			v, err := h.svc.UpdateService(r.Context(), r.Var("id"), b.Service.change())
 			return object{"service": serviceView(r, &v)}, err
 		})},
-		{Method: "DELETE", Path: "/v3/services/{id}", Policy: id("delete_service"), Statements: 5, Op: rest.Do(func(r *rest.Request) (any, error) {
+		{Method: "DELETE", Path: "/v3/services/{id}", Policy: id("delete_service"), Statements: 6, Op: rest.Do(func(r *rest.Request) (any, error) {
 			return nil, h.svc.DeleteService(r.Context(), r.Var("id"))
 		})},
 
@@ -53,14 +53,17 @@ func (h *handlers) catalogRoutes() []rest.Route {
 			v, err := h.svc.GetEndpoint(r.Context(), r.Var("id"))
 			return object{"endpoint": endpointView(r, &v)}, err
 		})},
-		{Method: "PATCH", Path: "/v3/endpoints/{id}", Policy: id("update_endpoint"), Unknown: rest.Keep, Statements: 8, Op: rest.In(func(r *rest.Request, b *endpointEnvelope) (any, error) {
+		{Method: "PATCH", Path: "/v3/endpoints/{id}", Policy: id("update_endpoint"), Unknown: rest.Keep, Statements: 12, Op: rest.In(func(r *rest.Request, b *endpointEnvelope) (any, error) {
 			if err := matching(r, b.Endpoint.Extra, "endpoint"); err != nil {
+				return nil, err
+			}
+			if err := h.oldRegion(r, &b.Endpoint); err != nil {
 				return nil, err
 			}
 			v, err := h.svc.UpdateEndpoint(r.Context(), r.Var("id"), b.Endpoint.change())
 			return object{"endpoint": endpointView(r, &v)}, err
 		})},
-		{Method: "DELETE", Path: "/v3/endpoints/{id}", Policy: id("delete_endpoint"), Statements: 4, Op: rest.Do(func(r *rest.Request) (any, error) {
+		{Method: "DELETE", Path: "/v3/endpoints/{id}", Policy: id("delete_endpoint"), Statements: 5, Op: rest.Do(func(r *rest.Request) (any, error) {
 			return nil, h.svc.DeleteEndpoint(r.Context(), r.Var("id"))
 		})},
 	}
@@ -106,11 +109,11 @@ func (h *handlers) regionRoutes() []rest.Route {
 	}
 }
 
-// endpointFilterRoutes are OS-EP-FILTER's, without endpoint groups.
+// endpointFilterRoutes are OS-EP-FILTER's for single endpoints.
 func (h *handlers) endpointFilterRoutes() []rest.Route {
 	const one = "/v3/OS-EP-FILTER/projects/{project}/endpoints/{endpoint}"
 	return []rest.Route{
-		{Method: "GET", Path: "/v3/OS-EP-FILTER/projects/{project}/endpoints", Policy: id("list_endpoints_for_project"), Op: rest.Do(func(r *rest.Request) (any, error) {
+		{Method: "GET", Path: "/v3/OS-EP-FILTER/projects/{project}/endpoints", Policy: id("list_endpoints_for_project"), Statements: 6, Op: rest.Do(func(r *rest.Request) (any, error) {
 			vs, err := h.svc.ListProjectEndpoints(r.Context(), r.Var("project"))
 			return collection(r, "endpoints", nacre.Query{}, vs, endpointView, endpointID), err
 		})},
@@ -178,6 +181,14 @@ func (f *endpointFields) change() identity.EndpointChange {
 	return ch
 }
 
+// oldRegion makes the region that an endpoint names in the older way.
+func (h *handlers) oldRegion(r *rest.Request, e *endpointFields) error {
+	if e.Region.Value == "" || e.RegionID.Set {
+		return nil
+	}
+	return h.svc.EnsureRegion(r.Context(), e.Region.Value)
+}
+
 func (h *handlers) createEndpoint(r *rest.Request, b *endpointEnvelope) (any, error) {
 	e := &b.Endpoint
 	for _, need := range []error{required("interface", "endpoint", e.Interface.Set), required("service_id", "endpoint", e.ServiceID.Set), required("url", "endpoint", e.URL.Set)} {
@@ -185,11 +196,8 @@ func (h *handlers) createEndpoint(r *rest.Request, b *endpointEnvelope) (any, er
 			return nil, need
 		}
 	}
-	if e.Region.Value != "" && !e.RegionID.Set {
-		err := h.svc.EnsureRegion(r.Context(), e.Region.Value)
-		if err != nil {
-			return nil, err
-		}
+	if err := h.oldRegion(r, e); err != nil {
+		return nil, err
 	}
 	v, err := h.svc.CreateEndpoint(r.Context(), e.change())
 	return object{"endpoint": endpointView(r, &v)}, err

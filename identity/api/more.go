@@ -2,11 +2,13 @@ package api
 
 import (
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"strings"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/awssign"
 	"github.com/nacre-cloud/nacre/internal/rest"
 )
 
@@ -235,10 +237,11 @@ func (h *handlers) credentialRoutes() []rest.Route {
 			c, err := h.svc.UpdateCredential(r.Context(), r.Var("id"), b.Credential.change())
 			return object{"credential": credentialView(r, &c)}, err
 		})},
-		{Method: "DELETE", Path: "/v3/credentials/{id}", Policy: id("delete_credential"), Op: rest.Do(func(r *rest.Request) (any, error) {
+		{Method: "DELETE", Path: "/v3/credentials/{id}", Policy: id("delete_credential"), Statements: 4, Op: rest.Do(func(r *rest.Request) (any, error) {
 			return nil, h.svc.DeleteCredential(r.Context(), r.Var("id"))
 		})},
 		{Method: "POST", Path: "/v3/s3tokens", Policy: id("s3tokens_validate"), Unknown: rest.Ignore, Statements: 14, Op: rest.In(h.validateS3)},
+		{Method: "POST", Path: "/v3/ec2tokens", Policy: id("ec2tokens_validate"), Unknown: rest.Ignore, Statements: 20, Op: rest.In(h.validateEC2)},
 		{Method: "POST", Path: ec2, Status: http.StatusCreated, Policy: id("ec2_create_credential"), Statements: 4, Op: rest.In(func(r *rest.Request, b *ec2Body) (any, error) {
 			c, err := h.svc.CreateEC2(r.Context(), r.Var("id"), b.TenantID)
 			return object{"credential": ec2View(r, &c)}, err
@@ -255,7 +258,7 @@ func (h *handlers) credentialRoutes() []rest.Route {
 			c, err := h.svc.GetEC2(r.Context(), r.Var("id"), r.Var("access"))
 			return object{"credential": ec2View(r, &c)}, err
 		})},
-		{Method: "DELETE", Path: ec2 + "/{access}", Policy: id("ec2_delete_credential"), Op: rest.Do(func(r *rest.Request) (any, error) {
+		{Method: "DELETE", Path: ec2 + "/{access}", Policy: id("ec2_delete_credential"), Statements: 5, Op: rest.Do(func(r *rest.Request) (any, error) {
 			return nil, h.svc.DeleteEC2(r.Context(), r.Var("id"), r.Var("access"))
 		})},
 	}
@@ -291,6 +294,53 @@ func (h *handlers) validateS3(r *rest.Request, b *s3Body) (any, error) {
 		return nil, err
 	}
 	return h.tokenView(r, i, true)
+}
+
+type ec2TokenBody struct {
+	Credentials *ec2Signed `json:"credentials"`
+	// Credential and EC2 are other names for it that Keystone takes.
+	Credential *ec2Signed `json:"credential"`
+	EC2        *ec2Signed `json:"ec2Credentials"`
+}
+
+type ec2Signed struct {
+	Access    string         `json:"access"`
+	Signature string         `json:"signature"`
+	Host      string         `json:"host"`
+	Verb      string         `json:"verb"`
+	Path      string         `json:"path"`
+	Params    map[string]any `json:"params"`
+	Headers   map[string]any `json:"headers"`
+	BodyHash  string         `json:"body_hash"`
+}
+
+func (h *handlers) validateEC2(r *rest.Request, b *ec2TokenBody) (any, error) {
+	c := b.Credentials
+	if c == nil {
+		c = b.Credential
+	}
+	if c == nil {
+		c = b.EC2
+	}
+	if c == nil {
+		c = &ec2Signed{}
+	}
+	text, i, err := h.svc.AuthenticateEC2(r.Context(), identity.EC2Request{Access: c.Access, Request: awssign.Request{Signature: c.Signature, Host: c.Host, Verb: c.Verb, Path: c.Path,
+		Params: texts(c.Params), Headers: texts(c.Headers), BodyHash: c.BodyHash}})
+	if err != nil {
+		return nil, err
+	}
+	r.Set("X-Subject-Token", text)
+	return h.tokenView(r, i, true)
+}
+
+// texts are a map's values as text, as a query string would have them.
+func texts(m map[string]any) map[string]string {
+	out := make(map[string]string, len(m))
+	for k, v := range m {
+		out[k] = fmt.Sprint(v)
+	}
+	return out
 }
 
 type ec2Body struct {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"net/http"
 
 	"github.com/nacre-cloud/nacre"
@@ -55,7 +56,7 @@ func (h *handlers) projectRoutes() []rest.Route {
 			ps, err := h.svc.ListProjects(r.Context(), q)
 			return collection(r, "projects", q, ps, projectView, projectID), err
 		})},
-		{Method: "GET", Path: "/v3/projects/{id}", Policy: id("get_project"), Statements: 14, Op: rest.Do(h.showProject)},
+		{Method: "GET", Path: "/v3/projects/{id}", Policy: id("get_project"), Statements: 24, Op: rest.Do(h.showProject)},
 		{Method: "PATCH", Path: "/v3/projects/{id}", Policy: id("update_project"), Unknown: rest.Keep, Statements: 14, Op: rest.In(func(r *rest.Request, b *projectEnvelope) (any, error) {
 			if err := matching(r, b.Project.Extra, "project"); err != nil {
 				return nil, err
@@ -163,15 +164,18 @@ func domainView(r *rest.Request, d *identity.Project) domainBodyView {
 	return domainBodyView{ID: d.ID, Name: d.Name, Description: d.Description, Enabled: d.Enabled, Tags: d.Tags, Options: d.Options, Extra: d.Extra, Links: self(r, "domains", d.ID)}
 }
 
-// showProject also shows parents and subtree, as lists or as nested ids.
+// showProject also shows parents and subtree: as lists of those that the caller has
+// a role on, with their limits if asked for, or as nested ids of all.
 func (h *handlers) showProject(r *rest.Request) (any, error) {
 	ctx, pid, q := r.Context(), r.Var("id"), r.URL.Query()
 	p, err := h.svc.GetProject(ctx, pid)
 	if err != nil {
 		return nil, err
 	}
-	if q.Has("parents_as_list") && q.Has("parents_as_ids") || q.Has("subtree_as_list") && q.Has("subtree_as_ids") {
-		return nil, nacre.Errorf(nacre.Invalid, "ValidationError", "Cannot use both the list and the ids form in the same request")
+	for _, what := range []string{"parents", "subtree"} {
+		if q.Has(what+"_as_list") && q.Has(what+"_as_ids") {
+			return nil, nacre.Errorf(nacre.Invalid, "ValidationError", "Cannot use %s_as_list and %s_as_ids query params at the same time.", what, what)
+		}
 	}
 	v := projectView(r, &p)
 	if q.Has("parents_as_list") || q.Has("parents_as_ids") {
@@ -179,8 +183,10 @@ func (h *handlers) showProject(r *rest.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if v.Parents = nestParents(parents); q.Has("parents_as_list") {
-			v.Parents = wrapped(r, parents)
+		if v.Parents = (orNull{nestParents(parents)}); q.Has("parents_as_list") {
+			if v.Parents, err = h.relatives(r, parents, q.Has("include_limits")); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if q.Has("subtree_as_list") || q.Has("subtree_as_ids") {
@@ -188,19 +194,43 @@ func (h *handlers) showProject(r *rest.Request) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		if v.Subtree = nestSubtree(pid, tree); q.Has("subtree_as_list") {
-			v.Subtree = wrapped(r, tree)
+		if v.Subtree = (orNull{nestSubtree(pid, tree)}); q.Has("subtree_as_list") {
+			if v.Subtree, err = h.relatives(r, tree, q.Has("include_limits")); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return object{"project": v}, nil
 }
 
-func wrapped(r *rest.Request, ps []identity.Project) []object {
+// orNull is shown even when it is nil.
+type orNull struct{ v any }
+
+// MarshalJSON shows nil as null.
+func (o orNull) MarshalJSON() ([]byte, error) { return json.Marshal(o.v) }
+
+type relative struct {
+	projectBody
+	Limits []identity.Limit `json:"limits,omitempty"`
+}
+
+// relatives are the parents or children that the caller has a role on.
+func (h *handlers) relatives(r *rest.Request, ps []identity.Project, limits bool) ([]object, error) {
+	ps, err := h.svc.Reachable(r.Context(), ps)
+	if err != nil {
+		return nil, err
+	}
+	var of map[string][]identity.Limit
+	if limits {
+		if of, err = h.svc.LimitsOf(r.Context(), ps); err != nil {
+			return nil, err
+		}
+	}
 	out := make([]object, len(ps))
 	for i := range ps {
-		out[i] = object{"project": projectView(r, &ps[i])}
+		out[i] = object{"project": relative{projectView(r, &ps[i]), of[ps[i].ID]}}
 	}
-	return out
+	return out, nil
 }
 
 func nestParents(ps []identity.Project) any {

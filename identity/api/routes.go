@@ -7,6 +7,7 @@ import (
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/fernet"
 	"github.com/nacre-cloud/nacre/internal/rest"
 )
 
@@ -15,6 +16,8 @@ type Config struct {
 	// AuthURI is announced in WWW-Authenticate; empty is the request's own host
 	// and prefix with /v3.
 	AuthURI string
+	// Federation says how assertions of identity providers arrive.
+	Federation FederationConfig
 	// Observe is told of every answer, by route template.
 	Observe func(method, route string, status int, took time.Duration)
 	Log     *slog.Logger
@@ -27,19 +30,22 @@ func New(svc *identity.Service, cfg Config) http.Handler {
 	}
 	s := &rest.Service{
 		Name: "identity", Dialect: rest.Keystone(), Tokens: svc, AuthURI: cfg.AuthURI,
-		MaxBody: 112 << 10, Routes: routes(svc), Observe: cfg.Observe, Log: cfg.Log,
+		MaxBody: 112 << 10, Routes: routes(svc, cfg), Observe: cfg.Observe, Log: cfg.Log,
 	}
 	return s.Handler()
 }
 
 // Operations are the routes, for documents and matrices.
 func Operations() []nacre.Operation {
-	s := &rest.Service{Name: "identity", Dialect: rest.Keystone(), Routes: routes(nil)}
+	s := &rest.Service{Name: "identity", Dialect: rest.Keystone(), Routes: routes(nil, Config{})}
 	return s.Operations()
 }
 
 // handlers hold what the routes share.
-type handlers struct{ svc *identity.Service }
+type handlers struct {
+	svc *identity.Service
+	fed FederationConfig
+}
 
 func id(rule ...string) []string {
 	out := make([]string, len(rule))
@@ -49,12 +55,17 @@ func id(rule ...string) []string {
 	return out
 }
 
-func routes(svc *identity.Service) []rest.Route {
-	h := &handlers{svc}
+func routes(svc *identity.Service, cfg Config) []rest.Route {
+	h := &handlers{svc, cfg.Federation}
+	if h.fed.Keys == nil {
+		h.fed.Keys = fernet.Memory()
+	}
 	var all []rest.Route
 	for _, part := range [][]rest.Route{
 		h.versionRoutes(), h.authRoutes(), h.projectRoutes(), h.userRoutes(), h.groupRoutes(), h.roleRoutes(),
 		h.grantRoutes(), h.catalogRoutes(), h.appCredRoutes(), h.credentialRoutes(), h.limitRoutes(), h.policyRoutes(), h.trustRoutes(),
+		h.endpointGroupRoutes(), h.policyAssociationRoutes(), h.goneRoutes(), h.oauth2Routes(),
+		h.federationRoutes(), h.oauthRoutes(), h.domainConfigRoutes(),
 	} {
 		all = append(all, part...)
 	}

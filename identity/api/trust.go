@@ -25,7 +25,7 @@ func (h *handlers) trustRoutes() []rest.Route {
 			t, err := h.svc.GetTrust(r.Context(), r.Var("id"))
 			return object{"trust": trustWithRoles(r, &t)}, err
 		})},
-		{Method: "DELETE", Path: one, Policy: id("delete_trust"), Statements: 4, Op: rest.Do(func(r *rest.Request) (any, error) {
+		{Method: "DELETE", Path: one, Policy: id("delete_trust"), Statements: 12, Op: rest.Do(func(r *rest.Request) (any, error) {
 			return nil, h.svc.DeleteTrust(r.Context(), r.Var("id"))
 		})},
 		{Method: "GET", Path: one + "/roles", Policy: id("list_roles_for_trust"), Op: rest.Do(func(r *rest.Request) (any, error) {
@@ -58,10 +58,8 @@ type trustEnvelope struct {
 
 func (h *handlers) createTrust(r *rest.Request, b *trustEnvelope) (any, error) {
 	in := &b.Trust
-	if in.AllowRedelegation || in.RedelegationCount != nil && *in.RedelegationCount > 0 {
-		return nil, nacre.Errorf(nacre.NotImplemented, "redelegation", "Trusts that can be passed on are not served here.")
-	}
-	t := identity.Trust{TrustorUserID: in.TrustorUserID, TrusteeUserID: in.TrusteeUserID, ProjectID: in.ProjectID, Impersonation: in.Impersonation, RemainingUses: in.RemainingUses}
+	t := identity.Trust{TrustorUserID: in.TrustorUserID, TrusteeUserID: in.TrusteeUserID, ProjectID: in.ProjectID, Impersonation: in.Impersonation, RemainingUses: in.RemainingUses,
+		AllowRedelegation: in.AllowRedelegation, Depth: in.RedelegationCount}
 	if in.ExpiresAt.Set && !in.ExpiresAt.Null {
 		t.ExpiresAt = &in.ExpiresAt.Value
 	}
@@ -75,14 +73,16 @@ func (h *handlers) createTrust(r *rest.Request, b *trustEnvelope) (any, error) {
 
 type trustBody struct {
 	identity.Trust
-	ExpiresAt         rest.Micros `json:"expires_at"`
-	DeletedAt         *string     `json:"deleted_at"`
-	RedelegationCount int         `json:"redelegation_count"`
-	Links             links       `json:"links"`
+	ProjectID identity.Ref `json:"project_id"`
+	ExpiresAt rest.Micros  `json:"expires_at"`
+	DeletedAt *string      `json:"deleted_at"`
+	// Redelegated is there for a trust that was passed on.
+	Redelegated string `json:"redelegated_trust_id,omitempty"`
+	Links       links  `json:"links"`
 }
 
 func trustView(r *rest.Request, t *identity.Trust) trustBody {
-	b := trustBody{Trust: *t, Links: self(r, "OS-TRUST", "trusts", t.ID)}
+	b := trustBody{Trust: *t, ProjectID: identity.Ref(t.ProjectID), Redelegated: string(t.RedelegatedTrustID), Links: self(r, "OS-TRUST", "trusts", t.ID)}
 	if t.ExpiresAt != nil {
 		b.ExpiresAt = rest.Micros(*t.ExpiresAt)
 	}

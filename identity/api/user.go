@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"time"
 
 	"github.com/nacre-cloud/nacre/identity"
 	"github.com/nacre-cloud/nacre/internal/rest"
@@ -35,7 +36,7 @@ func (h *handlers) userRoutes() []rest.Route {
 			u, err := h.svc.UpdateUser(r.Context(), r.Var("id"), b.User.change())
 			return object{"user": userView(r, &u)}, err
 		})},
-		{Method: "DELETE", Path: "/v3/users/{id}", Policy: id("delete_user"), Statements: 12, Op: rest.Do(func(r *rest.Request) (any, error) {
+		{Method: "DELETE", Path: "/v3/users/{id}", Policy: id("delete_user"), Statements: 26, Op: rest.Do(func(r *rest.Request) (any, error) {
 			return nil, h.svc.DeleteUser(r.Context(), r.Var("id"))
 		})},
 		{Method: "POST", Path: "/v3/users/{id}/password", Status: http.StatusNoContent, Public: true, Statements: 10, Op: rest.In(func(r *rest.Request, b *passwordBody) (any, error) {
@@ -65,18 +66,19 @@ type userEnvelope struct {
 }
 
 type userFields struct {
-	Name             rest.Opt[string] `json:"name"`
-	DomainID         rest.Opt[string] `json:"domain_id"`
-	Enabled          rest.Opt[bool]   `json:"enabled"`
-	DefaultProjectID rest.Opt[string] `json:"default_project_id" valid:"null"`
-	Password         rest.Opt[string] `json:"password" valid:"null"`
-	Options          map[string]any   `json:"options"`
-	Extra            map[string]any   `json:"-" extra:"true"`
+	Name             rest.Opt[string]               `json:"name"`
+	DomainID         rest.Opt[string]               `json:"domain_id"`
+	Enabled          rest.Opt[bool]                 `json:"enabled"`
+	DefaultProjectID rest.Opt[string]               `json:"default_project_id" valid:"null"`
+	Password         rest.Opt[string]               `json:"password" valid:"null"`
+	Options          map[string]any                 `json:"options"`
+	Federated        rest.Opt[[]identity.Federated] `json:"federated"`
+	Extra            map[string]any                 `json:"-" extra:"true"`
 }
 
 func (f *userFields) change() identity.UserChange {
 	return identity.UserChange{Name: ptr(f.Name), DomainID: ptr(f.DomainID), Enabled: ptr(f.Enabled), DefaultProjectID: ptr(f.DefaultProjectID),
-		Password: ptr(f.Password), Options: f.Options, Extra: unknown(f.Extra)}
+		Password: ptr(f.Password), Federated: ptr(f.Federated), Options: f.Options, Extra: unknown(f.Extra)}
 }
 
 type passwordBody struct {
@@ -88,11 +90,19 @@ type passwordBody struct {
 
 type userBody struct {
 	identity.User
-	Links links `json:"links"`
+	PasswordExpires rest.Naive `json:"password_expires_at"`
+	Links           links      `json:"links"`
 }
 
 func userView(r *rest.Request, u *identity.User) userBody {
-	return userBody{*u, self(r, "users", u.ID)}
+	return userBody{*u, naive(u.PasswordExpires), self(r, "users", u.ID)}
+}
+
+func naive(t *time.Time) rest.Naive {
+	if t == nil {
+		return rest.Naive{}
+	}
+	return rest.Naive(*t)
 }
 
 func userID(u *identity.User) string { return u.ID }

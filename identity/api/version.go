@@ -9,10 +9,18 @@ import (
 func (h *handlers) versionRoutes() []rest.Route {
 	return []rest.Route{
 		{Method: "GET", Path: "/", Status: http.StatusMultipleChoices, Public: true, Op: rest.Do(func(r *rest.Request) (any, error) {
+			r.Set("Vary", "Accept")
+			if wantsHome(r) {
+				return home(r, "/v3"), nil
+			}
 			r.Set("Location", r.Base()+"/v3/")
 			return object{"versions": object{"values": []any{version(r)}}}, nil
 		})},
 		{Method: "GET", Path: "/v3", Public: true, Op: rest.Do(func(r *rest.Request) (any, error) {
+			r.Set("Vary", "Accept")
+			if wantsHome(r) {
+				return home(r, ""), nil
+			}
 			return object{"version": version(r)}, nil
 		})},
 	}

@@ -12,12 +12,25 @@
 //
 // A caller that is in the request's context already (put there by middleware
 // outside this one) is believed.
+//
+// A service that goes on with a user's work shows its own token beside the
+// user's, in X-Service-Token. One that has a role of Options.ServiceRoles may do
+// so with a user's token that has ended meanwhile, as far as the validator knows
+// it still; [ServiceFrom] says who it is.
+//
+// Headers that only this middleware may set (X-User-Id, X-Roles, …) are taken
+// away from every request, however they are spelled. With Options.Headers they
+// are set anew for a handler that reads them, as a proxy to a WSGI service does.
+//
+// [Remote] asks an identity service over HTTP: a Keystone, or Nacre's.
 package authn
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -38,6 +51,30 @@ type Options struct {
 	// CacheFor is how long an answer of the validator is used again. It delays
 	// revocations by that much, so leave it 0 for a validator that is fast itself.
 	CacheFor time.Duration
+	// ServiceRoles make a service token one; nil is "service", as in keystonemiddleware.
+	ServiceRoles []string
+	// AnyService takes a service token without such a role too, though not with a
+	// user's token that has ended: service_token_roles_required = false.
+	AnyService bool
+	// Bearer also takes a token from "Authorization: Bearer …", as OAuth 2.0's
+	// clients send it.
+	Bearer bool
+	// Headers sets X-User-Id, X-Roles and the like for the handler.
+	Headers bool
+}
+
+// Expired is a validator that knows a token for a while after its end too.
+// Remote and identity.Service are.
+type Expired interface {
+	ValidateExpired(ctx context.Context, token string) (*nacre.Caller, error)
+}
+
+type serviceKey struct{}
+
+// ServiceFrom is the service that shows its own token beside the user's, or nil.
+func ServiceFrom(ctx context.Context) *nacre.Caller {
+	c, _ := ctx.Value(serviceKey{}).(*nacre.Caller)
+	return c
 }
 
 // maxCached bounds the cache; it begins anew when full.
@@ -65,17 +102,36 @@ func Middleware(v nacre.TokenValidator, o Options) func(http.Handler) http.Handl
 }
 
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r = r.WithContext(r.Context())
+	r.Header = clean(r.Header)
 	if nacre.CallerFrom(r.Context()) != nil {
 		g.next.ServeHTTP(w, r)
 		return
 	}
-	c, err := g.validate(r)
+	service, expired, err := g.service(r)
+	var c *nacre.Caller
+	if err == nil {
+		c, err = g.validate(r.Context(), g.token(r), expired)
+	}
 	switch {
 	case c != nil:
 		own := *c
 		own.RemoteAddr = r.RemoteAddr
-		g.next.ServeHTTP(w, r.WithContext(nacre.WithCaller(r.Context(), &own)))
+		ctx := nacre.WithCaller(r.Context(), &own)
+		if service != nil {
+			ctx = context.WithValue(ctx, serviceKey{}, service)
+		}
+		if g.o.Headers {
+			tell(r.Header, "", &own)
+			if service != nil {
+				tell(r.Header, "Service-", service)
+			}
+		}
+		g.next.ServeHTTP(w, r.WithContext(ctx))
 	case g.o.Optional || g.public(r.URL.Path):
+		if g.o.Headers {
+			r.Header.Set("X-Identity-Status", "Invalid")
+		}
 		g.next.ServeHTTP(w, r)
 	case err == nil || errors.Is(err, nacre.Unauthenticated) || errors.Is(err, nacre.NotFound):
 		w.Header().Set("WWW-Authenticate", `Keystone uri="`+g.authURI(r)+`"`)
@@ -85,8 +141,39 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (g *guard) validate(r *http.Request) (*nacre.Caller, error) {
-	token := r.Header.Get("X-Auth-Token")
+func (g *guard) token(r *http.Request) string {
+	if t := r.Header.Get("X-Auth-Token"); t != "" || !g.o.Bearer {
+		return t
+	}
+	scheme, t, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(t)
+}
+
+// service finds who shows a service token, and whether the user's may have ended.
+// A bad one spoils the request, however good the user's own is.
+func (g *guard) service(r *http.Request) (c *nacre.Caller, expired bool, err error) {
+	token := r.Header.Get("X-Service-Token")
+	if token == "" {
+		return nil, false, nil
+	}
+	if c, err = g.validate(r.Context(), token, false); err != nil {
+		return nil, false, err
+	}
+	roles := g.o.ServiceRoles
+	if roles == nil {
+		roles = []string{"service"}
+	}
+	expired = slices.ContainsFunc(roles, c.HasRole)
+	if !expired && !g.o.AnyService {
+		return nil, false, &nacre.Error{Kind: nacre.Unauthenticated, Code: "service_token", Message: "The service token has no role of a service."}
+	}
+	return c, expired, nil
+}
+
+func (g *guard) validate(ctx context.Context, token string, expired bool) (*nacre.Caller, error) {
 	if token == "" {
 		return nil, nil
 	}
@@ -99,10 +186,15 @@ func (g *guard) validate(r *http.Request) (*nacre.Caller, error) {
 			return hit.caller, nil
 		}
 	}
-	c, err := g.v.ValidateToken(r.Context(), token)
+	validate := g.v.ValidateToken
+	if e, ok := g.v.(Expired); ok && expired {
+		validate = e.ValidateExpired
+	}
+	c, err := validate(ctx, token)
 	if err != nil || g.o.CacheFor <= 0 {
 		return c, err
 	}
+	// One that has ended is never kept: it is good with a service's token alone.
 	until := now.Add(g.o.CacheFor)
 	if !c.ExpiresAt.IsZero() && c.ExpiresAt.Before(until) {
 		until = c.ExpiresAt

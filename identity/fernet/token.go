@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +30,17 @@ type Token struct {
 	ProjectID, DomainID, System string
 	TrustID, AppCredID          string
 
+	// IdPID and ProtocolID say who vouched for a federated user, and how; GroupIDs
+	// are the groups that it was mapped to. They go with ProjectID, DomainID or no
+	// scope.
+	IdPID, ProtocolID string
+	GroupIDs          []string
+	// AccessTokenID is the OAuth 1.0a access token behind it; it goes with ProjectID.
+	AccessTokenID string
+	// Thumbprint is that of the client's certificate that the token is bound to
+	// (OAuth 2.0 mutual TLS); it goes with ProjectID or DomainID.
+	Thumbprint string
+
 	// IssuedAt and ExpiresAt are whole seconds, UTC.
 	IssuedAt, ExpiresAt time.Time
 	// AuditIDs are this token's audit id and that of the first in its chain:
@@ -43,22 +55,28 @@ const (
 	version   = 0x80
 	headerLen = 1 + 8 + aes.BlockSize
 	macLen    = sha256.Size
-	// maxLen bounds what is decoded at all; Keystone's tokens stay below 300.
-	maxLen = 4096
+	// maxLen bounds what is decoded at all; a federated token names its groups.
+	maxLen = 16 << 10
 )
 
 // payload versions of Keystone's token_formatters.
 const (
-	unscoped = 0
-	domain   = 1
-	project  = 2
-	trust    = 3
-	system   = 8
-	appCred  = 9
+	unscoped     = 0
+	domain       = 1
+	project      = 2
+	trust        = 3
+	fedUnscoped  = 4
+	fedProject   = 5
+	fedDomain    = 6
+	oauth        = 7
+	system       = 8
+	appCred      = 9
+	oauth2Client = 10
 )
 
-// methods in the order of Keystone's default [auth]methods: bit by bit.
-var methods = []string{"external", "password", "token", "oauth1", "mapped", "application_credential"}
+// methods in the order of Keystone's default [auth]methods, bit by bit, and after
+// them those that an operator appends there.
+var methods = []string{"external", "password", "token", "oauth1", "mapped", "application_credential", "totp", "saml2", "openid"}
 
 // NewAuditID makes a random audit id.
 func NewAuditID() string {
@@ -166,14 +184,7 @@ func (t *Token) encode() ([]byte, error) {
 	e := msgpack.NewEncoder(&buf)
 	e.UseCompactInts(true)
 	w := writer{e: e}
-	bits := 0
-	for i, m := range methods {
-		for _, have := range t.Methods {
-			if have == m {
-				bits |= 1 << i
-			}
-		}
-	}
+	bits := methodBits(t.Methods)
 	begin := func(version, fields int) {
 		w.do(e.EncodeArrayLen(fields + 1))
 		w.do(e.EncodeInt(int64(version)))
@@ -181,6 +192,40 @@ func (t *Token) encode() ([]byte, error) {
 		w.do(e.EncodeInt(int64(bits)))
 	}
 	switch {
+	case t.Thumbprint != "":
+		begin(oauth2Client, 7)
+		w.orNil(t.ProjectID)
+		w.orNil(t.DomainID)
+		w.tail(t)
+		w.do(e.EncodeArrayLen(2))
+		w.do(e.EncodeBool(false))
+		w.do(e.EncodeString(t.Thumbprint))
+	case t.IdPID != "":
+		version, scope := fedUnscoped, t.ProjectID+t.DomainID
+		switch {
+		case t.ProjectID != "":
+			version = fedProject
+		case t.DomainID != "":
+			version = fedDomain
+		}
+		if scope == "" {
+			begin(version, 7)
+		} else {
+			begin(version, 8)
+			w.id(scope)
+		}
+		w.do(e.EncodeArrayLen(len(t.GroupIDs)))
+		for _, g := range t.GroupIDs {
+			w.id(g)
+		}
+		w.id(t.IdPID)
+		w.do(e.EncodeString(t.ProtocolID))
+		w.tail(t)
+	case t.AccessTokenID != "":
+		begin(oauth, 6)
+		w.id(t.ProjectID)
+		w.id(t.AccessTokenID)
+		w.tail(t)
 	case t.AppCredID != "":
 		begin(appCred, 6)
 		w.id(t.ProjectID)
@@ -188,7 +233,7 @@ func (t *Token) encode() ([]byte, error) {
 		w.id(t.AppCredID)
 	case t.TrustID != "":
 		begin(trust, 6)
-		w.id(t.ProjectID)
+		w.orNil(t.ProjectID)
 		w.tail(t)
 		w.bare(t.TrustID)
 	case t.ProjectID != "":
@@ -208,6 +253,26 @@ func (t *Token) encode() ([]byte, error) {
 		w.tail(t)
 	}
 	return buf.Bytes(), w.err
+}
+
+func methodBits(have []string) int {
+	bits := 0
+	for i, m := range methods {
+		if slices.Contains(have, m) {
+			bits |= 1 << i
+		}
+	}
+	return bits
+}
+
+func methodNames(bits int) []string {
+	var names []string
+	for i := len(methods) - 1; i >= 0; i-- {
+		if bits&(1<<i) != 0 {
+			names = append(names, methods[i])
+		}
+	}
+	return names
 }
 
 type writer struct {
@@ -243,6 +308,17 @@ func (w *writer) id(id string) {
 	}
 }
 
+// orNil is id, where a missing one is (false, nil).
+func (w *writer) orNil(id string) {
+	if id != "" {
+		w.id(id)
+		return
+	}
+	w.do(w.e.EncodeArrayLen(2))
+	w.do(w.e.EncodeBool(false))
+	w.do(w.e.EncodeNil())
+}
+
 // bare writes an id without the mark: bytes or text.
 func (w *writer) bare(id string) {
 	if b, ok := uuidBytes(id); ok {
@@ -271,11 +347,7 @@ func decode(payload []byte) (Token, error) {
 	n := r.array()
 	v := r.int()
 	t := Token{UserID: r.id()}
-	for i, bits := len(methods)-1, r.int(); i >= 0; i-- {
-		if bits&(1<<i) != 0 {
-			t.Methods = append(t.Methods, methods[i])
-		}
-	}
+	t.Methods = methodNames(r.int())
 	want := 6
 	switch v {
 	case unscoped:
@@ -289,7 +361,7 @@ func decode(payload []byte) (Token, error) {
 		r.tail(&t)
 	case trust:
 		want = 7
-		t.ProjectID = r.id()
+		t.ProjectID = r.orNil()
 		r.tail(&t)
 		t.TrustID = r.bare()
 	case system:
@@ -300,6 +372,28 @@ func decode(payload []byte) (Token, error) {
 		t.ProjectID = r.id()
 		r.tail(&t)
 		t.AppCredID = r.id()
+	case fedUnscoped:
+		want = 8
+		r.federated(&t)
+	case fedProject:
+		want = 9
+		t.ProjectID = r.id()
+		r.federated(&t)
+	case fedDomain:
+		want = 9
+		t.DomainID = r.id()
+		r.federated(&t)
+	case oauth:
+		want = 7
+		t.ProjectID = r.id()
+		t.AccessTokenID = r.id()
+		r.tail(&t)
+	case oauth2Client:
+		want = 8
+		t.ProjectID = r.orNil()
+		t.DomainID = r.orNil()
+		r.tail(&t)
+		t.Thumbprint = r.id()
 	default:
 		return t, fmt.Errorf("payload version %d", v)
 	}
@@ -341,6 +435,41 @@ func (r *reader) id() string {
 		return hex.EncodeToString(get(r, r.d.DecodeBytes))
 	}
 	return r.text()
+}
+
+// orNil is id, where (false, nil) is a missing one.
+func (r *reader) orNil() string {
+	if n := r.array(); r.err == nil && n != 2 {
+		r.err = fmt.Errorf("an id of %d parts", n)
+	}
+	if get(r, r.d.DecodeBool) {
+		return hex.EncodeToString(get(r, r.d.DecodeBytes))
+	}
+	if get(r, r.d.PeekCode) == 0xc0 {
+		get(r, func() (struct{}, error) { return struct{}{}, r.d.DecodeNil() })
+		return ""
+	}
+	return r.text()
+}
+
+// maxGroups bounds the groups of a federated token.
+const maxGroups = 1000
+
+// federated reads what the three federated versions end with.
+func (r *reader) federated(t *Token) {
+	n := r.array()
+	if n > maxGroups {
+		r.err = fmt.Errorf("%d groups", n)
+	}
+	for range n {
+		if r.err != nil {
+			return
+		}
+		t.GroupIDs = append(t.GroupIDs, r.id())
+	}
+	t.IdPID = r.id()
+	t.ProtocolID = r.text()
+	r.tail(t)
 }
 
 // bare reads an id that is 16 bytes or text. Text is never 16 bytes of bin.

@@ -54,6 +54,9 @@ func Mount(prefix string, h http.Handler) http.Handler {
 	})
 }
 
+// Prefix is what Mount took off a request's path.
+func Prefix(req *http.Request) string { return prefixOf(req) }
+
 func prefixOf(req *http.Request) string {
 	p, _ := req.Context().Value(prefixKey{}).(string)
 	return p

@@ -94,6 +94,9 @@ type Service struct {
 	// MaxBody bounds decoded bodies; 0 means 1 MiB (nova and keystone refuse
 	// more than 112 KiB; set it where that is so).
 	MaxBody int64
+	// StrictSlash leaves a slash at the end of paths of two and more segments, so
+	// that they are none of the routes' (glance: "/v2/images/" is not the list).
+	StrictSlash bool
 	// Rewrite, if set, changes a path before routing (an optional project id).
 	Rewrite func(path string) string
 	// Fallback, if set, answers where no route matches, before the 404.
@@ -254,7 +257,7 @@ func (s *Service) serve(w http.ResponseWriter, req *http.Request) {
 }
 
 func (s *Service) rewrite(p string) string {
-	if len(p) > 1 {
+	if len(p) > 1 && !(s.StrictSlash && strings.Count(p, "/") > 2) {
 		p = "/" + strings.Trim(p, "/")
 	}
 	if s.Rewrite != nil {

@@ -1,0 +1,356 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/api"
+	"github.com/nacre-cloud/nacre/identity/fernet"
+	"github.com/nacre-cloud/nacre/internal/policy"
+	"github.com/nacre-cloud/nacre/internal/rest"
+	"github.com/nacre-cloud/nacre/store/memstore"
+)
+
+// Each test here is named after what an advisory of Keystone's was about; the
+// number stands beside. What concerns Service methods alone is tested there.
+
+// person makes a user with a role on a project, and logs it in.
+func (c *cloud) person(name, role, project string) (id, token string) {
+	c.t.Helper()
+	root := nacre.AsService(c.t.Context(), "test")
+	pw := "pw-" + name
+	u, err := c.svc.CreateUser(root, identity.UserChange{Name: &name, Password: &pw})
+	require.NoError(c.t, err)
+	require.NoError(c.t, c.svc.CreateGrant(root, identity.Grant{UserID: u.ID, ProjectID: project, RoleID: c.ids.Roles[role]}))
+	return u.ID, c.enter(name, pw, project)
+}
+
+func (c *cloud) enter(name, pw, project string) string {
+	c.t.Helper()
+	code, h, m := c.do("POST", "/v3/auth/tokens", "", auth(name, pw, `{"project":{"id":"`+project+`"}}`))
+	require.Equal(c.t, 201, code, m)
+	return h.Get("X-Subject-Token")
+}
+
+func (c *cloud) root() string { return c.enter("admin", "secret", c.ids.ProjectID) }
+
+func (c *cloud) project(name string) string {
+	c.t.Helper()
+	p, err := c.svc.CreateProject(nacre.AsService(c.t.Context(), "test"), identity.ProjectChange{Name: &name})
+	require.NoError(c.t, err)
+	return p.ID
+}
+
+func inner(m map[string]any, path ...string) any {
+	var v any = m
+	for _, k := range path {
+		v = v.(map[string]any)[k]
+	}
+	return v
+}
+
+// OSSA-2020-003, -004, -005: an EC2 credential is bound to what made it, and
+// can't be moved to another owner or project.
+func TestEC2CredentialsStayInBounds(t *testing.T) {
+	c := newCloud(t)
+	p, q := c.project("p"), c.project("q")
+	alice, token := c.person("alice", "manager", p)
+	require.NoError(t, c.svc.CreateGrant(nacre.AsService(t.Context(), "test"), identity.Grant{UserID: alice, ProjectID: q, RoleID: c.ids.Roles["member"]}))
+	bob, _ := c.person("bob", "member", p)
+	code, _, m := c.do("POST", "/v3/users/"+alice+"/application_credentials", token, `{"application_credential":{"name":"a","unrestricted":true,"roles":[{"name":"member"}]}}`)
+	require.Equal(t, 201, code, m)
+	app := inner(m, "application_credential").(map[string]any)
+	_, h, _ := c.do("POST", "/v3/auth/tokens", "", fmt.Sprintf(`{"auth":{"identity":{"methods":["application_credential"],"application_credential":{"id":%q,"secret":%q}}}}`, app["id"], app["secret"]))
+	robot := h.Get("X-Subject-Token")
+	code, _, _ = c.do("POST", "/v3/users/"+alice+"/credentials/OS-EC2", robot, `{"tenant_id":"`+q+`"}`)
+	require.Equal(t, 403, code, "another project's")
+	code, _, m = c.do("POST", "/v3/users/"+alice+"/credentials/OS-EC2", robot, `{"tenant_id":"`+p+`"}`)
+	require.Equal(t, 201, code, m)
+	access := inner(m, "credential", "access").(string)
+	_, _, m = c.do("GET", "/v3/credentials?type=ec2", token, "")
+	var id string
+	for _, v := range m["credentials"].([]any) {
+		if strings.Contains(v.(map[string]any)["blob"].(string), access) {
+			id = v.(map[string]any)["id"].(string)
+		}
+	}
+	require.NotEmpty(t, id)
+	for _, change := range []string{`{"user_id":"` + bob + `"}`, `{"blob":"{\"access\":\"` + access + `\",\"secret\":\"s\"}"}`, `{"blob":"{\"access\":\"` + access + `\",\"secret\":\"s\",\"app_cred_id\":\"other\"}"}`} {
+		code, _, m = c.do("PATCH", "/v3/credentials/"+id, token, `{"credential":`+change+`}`)
+		require.Contains(t, []int{400, 403}, code, "%s: %v", change, m)
+	}
+}
+
+// OSSA-2019-006: who lists credentials sees their own.
+func TestCredentialListIsOnesOwn(t *testing.T) {
+	c := newCloud(t)
+	p := c.project("p")
+	alice, hers := c.person("alice", "member", p)
+	_, his := c.person("bob", "member", p)
+	code, _, _ := c.do("POST", "/v3/credentials", hers, `{"credential":{"type":"cert","blob":"hers","user_id":"`+alice+`"}}`)
+	require.Equal(t, 201, code)
+	for _, path := range []string{"/v3/credentials", "/v3/credentials?user_id=" + alice, "/v3/credentials?type=cert"} {
+		_, _, m := c.do("GET", path, his, "")
+		require.Empty(t, m["credentials"], path)
+	}
+	_, _, m := c.do("GET", "/v3/credentials", hers, "")
+	require.Len(t, m["credentials"], 1)
+}
+
+// OSSA-2021-003: a locked user, an unknown one and a wrong password get one answer.
+func TestLockoutIsNotTold(t *testing.T) {
+	e := memstore.New(memstore.Options{})
+	defer func() { require.NoError(t, e.Close()) }()
+	require.NoError(t, e.Migrate(t.Context(), identity.Schema(), true))
+	svc, err := identity.New(identity.Config{Engine: e, BcryptCost: 4, Compliance: identity.Compliance{LockoutAttempts: 2}})
+	require.NoError(t, err)
+	ids, err := svc.Bootstrap(t.Context(), identity.Bootstrap{Password: "secret"})
+	require.NoError(t, err)
+	c := &cloud{t, svc, rest.Mount("/identity", api.New(svc, api.Config{})), ids}
+	p := c.project("p")
+	c.person("alice", "member", p)
+	_, _, unknown := c.do("POST", "/v3/auth/tokens", "", auth("nobody", "guess", ""))
+	for i := range 6 {
+		pw := "guess"
+		if i > 3 {
+			pw = "pw-alice"
+		}
+		code, _, m := c.do("POST", "/v3/auth/tokens", "", auth("alice", pw, ""))
+		require.Equal(t, 401, code)
+		require.Equal(t, unknown, m, "try %d", i)
+	}
+}
+
+// OSSA-2025-002: signatures are checked for services alone.
+func TestSignaturesAreForServices(t *testing.T) {
+	c := newCloud(t)
+	p := c.project("p")
+	alice, token := c.person("alice", "member", p)
+	_, _, m := c.do("POST", "/v3/users/"+alice+"/credentials/OS-EC2", token, `{"tenant_id":"`+p+`"}`)
+	access := inner(m, "credential", "access").(string)
+	for _, path := range []string{"/v3/ec2tokens", "/v3/s3tokens"} {
+		body := `{"credentials":{"access":"` + access + `","signature":"x","token":"dA==","params":{},"headers":{}}}`
+		code, _, _ := c.do("POST", path, "", body)
+		require.Equal(t, 401, code, "%s without a token", path)
+		code, _, _ = c.do("POST", path, token, body)
+		require.Equal(t, 403, code, "%s by a user", path)
+		code, _, _ = c.do("POST", path, c.root(), body)
+		require.Equal(t, 401, code, "%s with a wrong signature", path)
+	}
+}
+
+// OSSA-2014-031 and CVE-2014-3621: an endpoint's URL is filled in from the names
+// that are for that, and from nothing else.
+func TestEndpointURLTellsNothing(t *testing.T) {
+	c := newCloud(t)
+	root := c.root()
+	_, _, m := c.do("GET", "/v3/services", root, "")
+	service := m["services"].([]any)[0].(map[string]any)["id"].(string)
+	for _, u := range []string{"http://x/$(admin_token)s", "http://x/%(database.connection)s", "http://x/$(password)s", "http://x/%(user_id.__class__)s", "not a url", "", "/relative"} {
+		code, _, m := c.do("POST", "/v3/endpoints", root, fmt.Sprintf(`{"endpoint":{"service_id":%q,"interface":"admin","url":%q}}`, service, u))
+		require.Equal(t, 400, code, "%s: %v", u, m)
+	}
+}
+
+// CVE-2014-2828: a method that is named a thousand times is tried once.
+func TestRepeatedMethodsAreTriedOnce(t *testing.T) {
+	c := newCloud(t)
+	many := strings.Repeat(`"password",`, 5000) + `"password"`
+	code, _, m := c.do("POST", "/v3/auth/tokens", "", strings.Replace(auth("admin", "secret", ""), `"password"`, many, 1))
+	require.Equal(t, 201, code)
+	require.Equal(t, []any{"password"}, inner(m, "token", "methods"))
+	code, _, _ = c.do("POST", "/v3/auth/tokens", "", strings.Replace(auth("admin", "wrong", ""), `"password"`, many, 1))
+	require.Equal(t, 401, code)
+}
+
+// CVE-2013-2014: what is too large is refused before it is read.
+func TestLargeRequestsAreRefused(t *testing.T) {
+	c := newCloud(t)
+	code, _, _ := c.do("POST", "/v3/auth/tokens", "", auth("admin", strings.Repeat("x", 200_000), ""))
+	require.Equal(t, 413, code)
+	code, _, _ = c.do("GET", "/v3/users", strings.Repeat("x", 100_000), "")
+	require.Equal(t, 401, code)
+}
+
+// CVE-2012-3426 and CVE-2015-7546: a token that ended makes no other, however it
+// is spelled, and what was made from it before goes with its user.
+func TestRevokedTokensMakeNoOthers(t *testing.T) {
+	c := newCloud(t)
+	p := c.project("p")
+	alice, first := c.person("alice", "member", p)
+	byToken := func(token string) (int, string) {
+		code, h, _ := c.do("POST", "/v3/auth/tokens", "", `{"auth":{"identity":{"methods":["token"],"token":{"id":"`+token+`"}},"scope":{"project":{"id":"`+p+`"}}}}`)
+		return code, h.Get("X-Subject-Token")
+	}
+	code, second := byToken(first)
+	require.Equal(t, 201, code)
+	code, third := byToken(second)
+	require.Equal(t, 201, code)
+	code, _, _ = c.do("DELETE", "/v3/auth/tokens", second, "", "X-Subject-Token", second)
+	require.Equal(t, 204, code)
+	for _, spelled := range []string{second, second + "=", second + "==", " " + second} {
+		code, _ = byToken(spelled)
+		require.Equal(t, 401, code)
+		code, _, _ = c.do("GET", "/v3/auth/tokens", c.root(), "", "X-Subject-Token", spelled)
+		require.Equal(t, 404, code)
+	}
+	code, _, _ = c.do("GET", "/v3/auth/projects", third, "")
+	require.Equal(t, 200, code)
+	code, _, m := c.do("POST", "/v3/users/"+alice+"/password", "", `{"user":{"original_password":"pw-alice","password":"new"}}`)
+	require.Equal(t, 204, code, m)
+	for _, token := range []string{first, third} {
+		code, _, _ = c.do("GET", "/v3/auth/projects", token, "")
+		require.Equal(t, 401, code, "the chain ends with the password")
+	}
+}
+
+// CVE-2018-14432: who asks for projects gets those where they have a role.
+func TestProjectsOfOthersAreNotListed(t *testing.T) {
+	c := newCloud(t)
+	p := c.project("p")
+	c.project("secret")
+	_, token := c.person("alice", "member", p)
+	for _, path := range []string{"/v3/auth/projects", "/v3/OS-FEDERATION/projects"} {
+		code, _, m := c.do("GET", path, token, "")
+		require.Equal(t, 200, code)
+		require.Len(t, m["projects"], 1, path)
+	}
+}
+
+// Ids are not the client's to choose: nobody becomes somebody else by a name that
+// looks like an id, or by an id in a body.
+func TestIDsAreNotChosen(t *testing.T) {
+	c := newCloud(t)
+	root := c.root()
+	code, _, m := c.do("POST", "/v3/users", root, `{"user":{"name":"`+c.ids.UserID+`","domain_id":"default","id":"`+c.ids.UserID+`","password":"x"}}`)
+	require.Equal(t, 201, code, m)
+	require.NotEqual(t, c.ids.UserID, inner(m, "user", "id"))
+	code, _, _ = c.do("POST", "/v3/auth/tokens", "", `{"auth":{"identity":{"methods":["password"],"password":{"user":{"id":"`+c.ids.UserID+`","password":"x"}}}}}`)
+	require.Equal(t, 401, code)
+}
+
+// Nobody changes by a body what is not theirs to change.
+func TestReadOnlyFields(t *testing.T) {
+	c := newCloud(t)
+	root := c.root()
+	create := func(path, body string) map[string]any {
+		code, _, m := c.do("POST", path, root, body)
+		require.Equal(t, 201, code, m)
+		for _, v := range m {
+			return v.(map[string]any)
+		}
+		return nil
+	}
+	_, _, m := c.do("GET", "/v3/services", root, "")
+	service := m["services"].([]any)[0].(map[string]any)["id"].(string)
+	p := c.project("p")
+	for _, x := range []struct {
+		path, kind, body string
+		fields           map[string]string
+	}{
+		{"users", "user", `{"user":{"name":"ro","domain_id":"default","FIELD":VALUE}}`, map[string]string{
+			"id": `"x"`, "password_expires_at": `"2001-01-01T00:00:00Z"`, "created_at": `"x"`, "last_active_at": `"x"`, "links": `{"self":"x"}`, "domain_id": `"elsewhere"`}},
+		{"projects", "project", `{"project":{"name":"ro","domain_id":"default","FIELD":VALUE}}`, map[string]string{"id": `"x"`, "links": `{}`, "is_domain": `true`, "domain_id": `"elsewhere"`, "parent_id": `"` + p + `"`}},
+		{"domains", "domain", `{"domain":{"name":"ro","FIELD":VALUE}}`, map[string]string{"id": `"x"`, "links": `{}`}},
+		{"groups", "group", `{"group":{"name":"ro","domain_id":"default","FIELD":VALUE}}`, map[string]string{"id": `"x"`, "links": `{}`, "domain_id": `"elsewhere"`}},
+		{"roles", "role", `{"role":{"name":"ro","FIELD":VALUE}}`, map[string]string{"id": `"x"`, "links": `{}`, "domain_id": `"default"`}},
+		{"services", "service", `{"service":{"type":"ro","FIELD":VALUE}}`, map[string]string{"id": `"x"`, "links": `{}`}},
+		{"endpoints", "endpoint", `{"endpoint":{"service_id":"` + service + `","interface":"admin","url":"http://ro","FIELD":VALUE}}`, map[string]string{"id": `"x"`, "links": `{}`}},
+		{"policies", "policy", `{"policy":{"type":"ro","blob":"b","FIELD":VALUE}}`, map[string]string{"id": `"x"`, "links": `{}`}},
+		{"credentials", "credential", `{"credential":{"type":"ro","blob":"b","FIELD":VALUE}}`, map[string]string{"id": `"x"`, "links": `{}`, "encrypted_blob": `"x"`, "key_hash": `"x"`}},
+	} {
+		plain := create("/v3/"+x.path, strings.Replace(x.body, `,"FIELD":VALUE`, "", 1))
+		at := "/v3/" + x.path + "/" + plain["id"].(string)
+		_, _, before := c.do("GET", at, root, "")
+		for field, value := range x.fields {
+			_, _, m := c.do("PATCH", at, root, `{"`+x.kind+`":{"`+field+`":`+value+`}}`)
+			_, _, after := c.do("GET", at, root, "")
+			if _, shown := before[x.kind].(map[string]any)[field]; shown {
+				require.Equal(t, before[x.kind].(map[string]any)[field], after[x.kind].(map[string]any)[field], "PATCH %s of %s: %v", field, x.kind, m)
+			}
+			if field == "domain_id" || field == "parent_id" || field == "is_domain" {
+				continue // those are for the creation
+			}
+			body := strings.NewReplacer("FIELD", field, "VALUE", value, `"ro"`, `"ro-`+field+`"`).Replace(x.body)
+			code, _, made := c.do("POST", "/v3/"+x.path, root, body)
+			if code == 201 {
+				require.NotEqual(t, strings.Trim(value, `"`), made[x.kind].(map[string]any)["id"], "%s chose %s", x.kind, field)
+				require.Regexp(t, "^http://cloud/", inner(made, x.kind, "links", "self"))
+				if field == "password_expires_at" {
+					require.Nil(t, made[x.kind].(map[string]any)[field])
+				}
+			} else {
+				require.Equal(t, 400, code, made)
+			}
+		}
+	}
+}
+
+// lines is a log that is looked at afterwards.
+type lines struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Buffer.Write(b)
+}
+
+// CVE-2015-3646 and its like: no password, token or secret reaches the log, at any
+// level, in success or failure.
+func TestNothingSecretIsLogged(t *testing.T) {
+	var out lines
+	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug - 10}))
+	e := memstore.New(memstore.Options{})
+	defer func() { require.NoError(t, e.Close()) }()
+	require.NoError(t, e.Migrate(t.Context(), identity.Schema(), true))
+	keys := fernet.Memory()
+	rules, err := policy.New(policy.Config{Area: "identity", Rules: identity.Rules(), EnforceScope: true, EnforceNewDefaults: true})
+	require.NoError(t, err)
+	svc, err := identity.New(identity.Config{Engine: e, Keys: keys, CredentialKeys: keys, BcryptCost: 4, Log: log, Policy: broken{rules}})
+	require.NoError(t, err)
+	ids, err := svc.Bootstrap(t.Context(), identity.Bootstrap{Password: "bootSECRET"})
+	require.NoError(t, err)
+	c := &cloud{t, svc, rest.Mount("/identity", api.New(svc, api.Config{Log: log})), ids}
+	token := c.enter("admin", "bootSECRET", ids.ProjectID)
+	secrets := []string{"bootSECRET", token}
+	for _, try := range [][3]string{
+		{"POST", "/v3/auth/tokens", auth("admin", "wrongSECRET", "")}, {"POST", "/v3/auth/tokens", `{"auth":{"identity":{"methods":["token"],"token":{"id":"tokSECRET"}}}}`},
+		{"POST", "/v3/auth/tokens", `{"auth":{"identity":{"methods":["application_credential"],"application_credential":{"id":"x","secret":"appSECRET"}}}}`},
+		{"POST", "/v3/auth/tokens", `{"auth":{"identity":{"methods":["totp"],"totp":{"user":{"id":"x","passcode":"codeSECRET"}}}}}`},
+		{"POST", "/v3/auth/tokens", `{"auth": brokenSECRET`}, {"POST", "/v3/users", `{"user":{"name":"n","password":"newSECRET"}}`}, {"POST", "/v3/users", `{"user":{"name":7,"password":"newSECRET"}}`},
+		{"POST", "/v3/users/" + ids.UserID + "/password", `{"user":{"original_password":"oldSECRET","password":"newSECRET"}}`},
+		{"POST", "/v3/credentials", `{"credential":{"type":"cert","blob":"blobSECRET"}}`}, {"POST", "/v3/credentials", `{"credential":{"type":"ec2","blob":"blobSECRET"}}`},
+		{"POST", "/v3/s3tokens", `{"credentials":{"access":"a","signature":"sigSECRET","token":"dA=="}}`},
+		{"PATCH", "/v3/users/" + ids.UserID, `{"user":{"password":"newSECRET"}}`},
+	} {
+		c.do(try[0], try[1], token, try[2], "X-Subject-Token", token)
+	}
+	require.NotEmpty(t, out.String(), "a failure is logged")
+	require.NotContains(t, out.String(), "SECRET")
+	for _, s := range secrets {
+		require.NotContains(t, out.String(), s)
+	}
+}
+
+// broken can't decide about changes of users.
+type broken struct{ nacre.Enforcer }
+
+func (b broken) Enforce(ctx context.Context, rule string, target nacre.Target) error {
+	if rule == "identity:update_user" {
+		return errors.New("the policy is broken")
+	}
+	return b.Enforcer.Enforce(ctx, rule, target)
+}

@@ -1,0 +1,111 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/oauth1"
+	"github.com/nacre-cloud/nacre/store"
+)
+
+// oauthParent is what OAuth may do here.
+type oauthParent struct{ s *Service }
+
+func (p oauthParent) CheckProject(ctx context.Context, id string) error {
+	_, err := p.s.projects.Get(ctx, id)
+	return orNotFound(err, "project", id)
+}
+
+func (p oauthParent) Held(ctx context.Context, userID, projectID string) ([]oauth1.Role, error) {
+	sc, err := p.s.findScope(ctx, projectID, "", "")
+	if err != nil {
+		return nil, err
+	}
+	rs, err := p.s.rolesOn(ctx, userID, sc)
+	out := make([]oauth1.Role, len(rs))
+	for i, r := range rs {
+		out[i] = oauth1.Role{ID: r.ID, Name: r.Name}
+	}
+	return out, err
+}
+
+func (p oauthParent) Delegated(ctx context.Context) (bool, error) {
+	c := nacre.CallerFrom(ctx)
+	if c == nil || c.Token == "" {
+		return false, nil
+	}
+	i, err := p.s.lookUp(ctx, c.Token, 0)
+	if err != nil {
+		return false, err
+	}
+	return i.TrustID != "" || i.AppCred != nil || i.AccessTokenID != "" || slices.Contains(i.Methods, "application_credential"), nil
+}
+
+func (p oauthParent) Lost(ctx context.Context, userIDs ...string) error {
+	slices.Sort(userIDs)
+	for _, id := range slices.Compact(userIDs) {
+		if err := p.s.revoke(ctx, revocation{UserID: id, Stale: true}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p oauthParent) Happened(ctx context.Context, resource, what, id string) error {
+	return p.s.emit(ctx, resource, what, id)
+}
+
+// authOAuth checks a request that is signed with an access token.
+func (s *Service) authOAuth(ctx context.Context, req *AuthRequest, a *authState) error {
+	if req.OAuth == nil {
+		return expecting("oauth_token", "request")
+	}
+	t, err := s.OAuth.Verify(ctx, req.OAuth)
+	if err != nil {
+		return err
+	}
+	u, err := s.users.Get(ctx, t.UserID)
+	if err != nil {
+		return gone(err, "the access token's user is gone")
+	}
+	if err := s.checkAlive(ctx, &u); err != nil {
+		return err
+	}
+	a.access, a.accessProject = t.ID, t.ProjectID
+	a.until(t.ExpiresAt)
+	return a.is(u)
+}
+
+// loadAccess narrows a token's roles to those that its access token was
+// authorized with.
+func (s *Service) loadAccess(ctx context.Context, i *TokenInfo) error {
+	if i.AccessTokenID == "" {
+		return nil
+	}
+	t, err := s.OAuth.AccessToken(ctx, i.AccessTokenID)
+	if errors.Is(err, nacre.NotFound) {
+		return errAuth("the access token is gone")
+	}
+	if err != nil {
+		return err
+	}
+	if t.Expired() || t.UserID != i.UserID || t.ProjectID != i.ProjectID {
+		return errAuth("the access token has expired or is not for this")
+	}
+	allowed, err := s.expand(ctx, t.RoleIDs)
+	if err != nil {
+		return err
+	}
+	i.Roles = slices.DeleteFunc(i.Roles, func(r Role) bool {
+		return !slices.ContainsFunc(allowed, func(x Role) bool { return x.ID == r.ID })
+	})
+	i.Access = &t
+	return nil
+}
+
+// RolesByID reads roles for an access token's list. It asks no policy.
+func (s *Service) RolesByID(ctx context.Context, ids []string) ([]Role, error) {
+	return s.roles.Where(ctx, store.In("id", ids))
+}
