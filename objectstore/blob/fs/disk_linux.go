@@ -1,0 +1,46 @@
+package fs
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// datasync syncs what is needed to read the file's bytes again.
+func datasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
+
+// punch makes zeros of a range and gives its whole blocks back to the disk.
+func punch(f *os.File, off, n int64) error {
+	err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return zero(f, off, n)
+	}
+	return err
+}
+
+// nextData is where data begins at or after off; -1 when there is none.
+func nextData(f *os.File, off int64) (int64, error) {
+	at, err := f.Seek(off, unix.SEEK_DATA)
+	if errors.Is(err, unix.ENXIO) {
+		return -1, nil
+	}
+	if errors.Is(err, unix.EINVAL) { // a file system that can't tell
+		end, err := f.Seek(0, io.SeekEnd)
+		if off >= end {
+			off = -1
+		}
+		return off, err
+	}
+	return at, err
+}
+
+// allHole tells whether a file takes no room any more.
+func allHole(f *os.File) (bool, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return false, err
+	}
+	return st.Blocks == 0, nil
+}

@@ -1,0 +1,39 @@
+//go:build !linux
+
+package fs
+
+import (
+	"io"
+	"os"
+)
+
+func datasync(f *os.File) error { return f.Sync() }
+
+func punch(f *os.File, off, n int64) error { return zero(f, off, n) }
+
+func nextData(f *os.File, off int64) (int64, error) {
+	end, err := f.Seek(0, io.SeekEnd)
+	if off >= end {
+		off = -1
+	}
+	return off, err
+}
+
+// allHole reads the file: where there are no holes, zeros tell.
+func allHole(f *os.File) (bool, error) {
+	b := make([]byte, 1<<20)
+	for off := int64(0); ; off += int64(len(b)) {
+		n, err := f.ReadAt(b, off)
+		for _, c := range b[:n] {
+			if c != 0 {
+				return false, nil
+			}
+		}
+		if err == io.EOF { //nolint:errorlint // ReadAt's own
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+}

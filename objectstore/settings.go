@@ -1,0 +1,74 @@
+package objectstore
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha1" //nolint:gosec // one of the digests that clients of signed URLs use
+	"crypto/sha256"
+	"crypto/sha512"
+	"errors"
+	"hash"
+
+	"github.com/nacre-cloud/nacre"
+)
+
+// Settings are the headers of a container (and none when there is no such
+// container), asked by nobody: for what stands in front of the service and must
+// know, whoever the user is, how a web site is shown or which origins may come. They
+// are not to be shown.
+func (s *Service) Settings(ctx context.Context, r Ref) (map[string]string, error) {
+	c, err := s.findContainer(ctx, r)
+	if errors.Is(err, nacre.NotFound) {
+		return map[string]string{}, nil
+	}
+	return c.Meta, err
+}
+
+// Digests are the hashes that signatures may be made with.
+var Digests = []string{"sha1", "sha256", "sha512"}
+
+func digest(name string) func() hash.Hash {
+	switch name {
+	case "sha1":
+		return sha1.New
+	case "sha256":
+		return sha256.New
+	case "sha512":
+		return sha512.New
+	}
+	return nil
+}
+
+// Verify looks for a key of the container or its account with which signature is
+// that of one of the texts, and says what right it gives; nil is none.
+func (s *Service) Verify(ctx context.Context, r Ref, algorithm string, signature []byte, texts ...string) (*Signed, error) {
+	h := digest(algorithm)
+	if h == nil {
+		return nil, nil
+	}
+	a, err := s.findAccount(ctx, r.Account)
+	if err != nil || !a.Deleted.IsZero() {
+		return nil, err
+	}
+	meta, err := s.Settings(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	for _, suffix := range []string{"", "-2"} {
+		for _, k := range []struct {
+			key, container string
+		}{{a.Meta["X-Account-Meta-Temp-Url-Key"+suffix], ""}, {meta["X-Container-Meta-Temp-Url-Key"+suffix], r.Container}} {
+			if k.key == "" {
+				continue
+			}
+			for _, text := range texts {
+				m := hmac.New(h, []byte(k.key))
+				m.Write([]byte(text))
+				if hmac.Equal(m.Sum(nil), signature) {
+					return &Signed{Account: r.Account, Container: k.container}, nil
+				}
+			}
+		}
+	}
+	return nil, nil
+}
