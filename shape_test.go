@@ -71,11 +71,11 @@ func under(path string, dirs ...string) bool {
 }
 
 var (
-	areas = []string{"identity", "image", "compute", "network"}
+	areas = []string{"identity", "image", "compute", "network", "objectstore"}
 	// contracts are what an area, its agents and drivers share.
-	contracts = []string{"compute/hypervisor", "network/dataplane", "image/backend"}
+	contracts = []string{"compute/hypervisor", "network/dataplane", "image/backend", "objectstore/blob"}
 	// parts are an area's own: sub-areas and helpers without HTTP or hardware.
-	subareas = map[string][]string{"compute": {"compute/placement", "compute/scheduler", "compute/metadata"}, "network": {"network/ipam"}, "identity": {"identity/fernet"}}
+	subareas = map[string][]string{"compute": {"compute/placement", "compute/scheduler", "compute/metadata"}, "image": {"image/metadefs"}, "network": {"network/ipam"}, "identity": {"identity/federation", "identity/oauth1", "identity/fernet", "identity/passhash", "identity/awssign"}}
 	heavy    = []string{"github.com/uptrace/bun", "modernc.org/sqlite", "github.com/jackc/pgx", "github.com/ThreeDotsLabs/watermill", "libvirt.org", "github.com/vishvananda",
 		"github.com/google/nftables", "github.com/gophercloud", "github.com/prometheus"}
 )

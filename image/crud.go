@@ -6,13 +6,11 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/internal/reconcile"
-	"github.com/nacre-cloud/nacre/internal/rest"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -39,7 +37,10 @@ func (s *Service) Create(ctx context.Context, im Image) (Image, error) {
 	} else if !uuidRE.MatchString(im.ID) {
 		return im, nacre.Errorf(nacre.Invalid, "", "Invalid image id format")
 	}
-	if err := s.enforce(ctx, "add_image", &im); err != nil {
+	if err := s.c.Policy.Enforce(ctx, "add_image", target(c, &im, false)); err != nil {
+		if im.OwnerID != c.ProjectID {
+			err = nacre.Errorf(nacre.KindOf(err), "", "You are not permitted to create images owned by '%s'", im.OwnerID)
+		}
 		return im, err
 	}
 	if err := s.mayShow(ctx, &im, ""); err != nil {
@@ -48,9 +49,24 @@ func (s *Service) Create(ctx context.Context, im Image) (Image, error) {
 	if err := s.check(&im); err != nil {
 		return im, err
 	}
+	if err := s.mayProperties(ctx, nil, im.Properties); err != nil {
+		return im, err
+	}
+	limits, err := s.limits(ctx, im.OwnerID)
+	if err != nil {
+		return im, err
+	}
 	now := time.Now().UTC()
-	im.Status, im.Created, im.Updated = Queued, now, now
+	im.empty()
+	im.Locations, im.ImportTask, im.ImportingTo, im.FailedImport = nil, "", nil, nil
+	im.Created, im.Updated = now, now
 	err = store.InTx(ctx, s.c.Engine, func(ctx context.Context) error {
+		if err := store.Lock(ctx, s.c.Engine, "quota/"+im.OwnerID); err != nil {
+			return err
+		}
+		if err := s.mayCreate(ctx, limits, im.OwnerID); err != nil {
+			return err
+		}
 		if err := s.images.Insert(ctx, im); err != nil {
 			return err
 		}
@@ -62,6 +78,7 @@ func (s *Service) Create(ctx context.Context, im Image) (Image, error) {
 	if store.IsDuplicate(err) {
 		err = nacre.Errorf(nacre.Conflict, "", "Image ID %s already exists!", im.ID)
 	}
+	s.hide(ctx, &im)
 	return im, err
 }
 
@@ -141,6 +158,15 @@ func eventOf(im *Image) map[string]any {
 
 // Get is one image that the caller may see.
 func (s *Service) Get(ctx context.Context, id string) (Image, error) {
+	im, err := s.get(ctx, id)
+	if err == nil {
+		s.hide(ctx, &im)
+	}
+	return im, err
+}
+
+// get is Get with the properties that are hidden from the caller.
+func (s *Service) get(ctx context.Context, id string) (Image, error) {
 	c, err := s.caller(ctx)
 	if err != nil {
 		return Image{}, err
@@ -150,16 +176,16 @@ func (s *Service) Get(ctx context.Context, id string) (Image, error) {
 		return im, store.WrapNotFound(err, func() *nacre.Error { return notFound(id) })
 	}
 	// A shared image that is not shared with the caller is not there.
+	member := false
 	if im.Visibility == "private" || im.Visibility == "shared" {
-		member, err := s.isMember(ctx, c, &im)
-		if err != nil {
+		if member, err = s.isMember(ctx, c, &im); err != nil {
 			return Image{}, err
 		}
-		if im.OwnerID != c.ProjectID && !c.HasRole("admin") && !member {
+		if im.OwnerID != c.ProjectID && !member && !s.isAdmin(ctx) {
 			return Image{}, notFound(id)
 		}
 	}
-	if err := s.enforce(ctx, "get_image", &im); err != nil {
+	if err := s.c.Policy.Enforce(ctx, "get_image", target(c, &im, member)); err != nil {
 		return Image{}, notFound(id)
 	}
 	return im, nil
@@ -168,172 +194,11 @@ func (s *Service) Get(ctx context.Context, id string) (Image, error) {
 // forChange reads an image that the caller may do rule to: one that can only be
 // seen is forbidden, one that can't be seen is not found.
 func (s *Service) forChange(ctx context.Context, id, rule string) (Image, error) {
-	im, err := s.Get(ctx, id)
+	im, err := s.get(ctx, id)
 	if err != nil {
 		return im, err
 	}
 	return im, s.enforce(ctx, rule, &im)
-}
-
-var sortColumns = map[string]string{"name": "name", "status": "status", "container_format": "container_format", "disk_format": "disk_format", "size": "size", "id": "id",
-	"created_at": "created_at", "updated_at": "updated_at", "os_hidden": "os_hidden", "min_ram": "min_ram", "min_disk": "min_disk", "owner": "owner", "visibility": "visibility", "protected": "protected", "virtual_size": "virtual_size"}
-
-// List lists the images that the caller may see, newest first unless sorted.
-func (s *Service) List(ctx context.Context, q nacre.Query) ([]Image, error) {
-	c, err := s.caller(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.enforce(ctx, "get_images", &Image{OwnerID: c.ProjectID}); err != nil {
-		return nil, err
-	}
-	w, err := s.filter(c, q)
-	if err != nil {
-		return nil, err
-	}
-	var order []store.Order
-	for _, k := range q.Sort {
-		col, ok := sortColumns[k.Field]
-		if !ok {
-			return nil, nacre.Errorf(nacre.Invalid, "", "Invalid sort key: %s. It must be one of the following: %s.", k.Field, strings.Join(slices.Sorted(maps.Keys(sortColumns)), ", "))
-		}
-		order = append(order, store.Order{Column: col, Desc: k.Desc})
-	}
-	if len(order) == 0 {
-		order = append(order, store.Order{Column: "created_at", Desc: true})
-	}
-	ims, err := s.images.Page(ctx, store.Select{Where: w, Order: order, Limit: q.Limit}, q.Marker)
-	if errors.Is(err, store.ErrNoRow) {
-		return nil, nacre.Errorf(nacre.Invalid, "", "Invalid marker: %s could not be found.", q.Marker)
-	}
-	return ims, err
-}
-
-func (s *Service) filter(c *nacre.Caller, q nacre.Query) (store.Where, error) {
-	mine := store.Eq("owner", c.ProjectID)
-	membership := store.Eq("member_id", c.ProjectID)
-	if v, _ := q.Get("member_status"); v != "all" {
-		if v == "" {
-			v = "accepted"
-		}
-		membership = store.And(membership, store.Eq("status", v))
-	}
-	visible := store.Or(mine, store.Eq("visibility", "public"), store.And(store.Eq("visibility", "shared"), store.InSelect("id", s.members, "image_id", membership)))
-	if c.HasRole("admin") {
-		visible = store.Not(store.And(store.Eq("visibility", "community"), store.Not(mine)))
-	}
-	hidden := false
-	ws := []store.Where{}
-	for _, f := range q.Filters {
-		v := f.Value
-		switch f.Name {
-		case "visibility":
-			switch v {
-			case "all":
-				if !c.HasRole("admin") {
-					visible = store.Or(visible, store.Eq("visibility", "community"))
-				} else {
-					visible = store.All()
-				}
-			case "community":
-				visible = store.Eq("visibility", v)
-			case "public", "private", "shared":
-				ws = append(ws, store.Eq("visibility", v))
-			default:
-				return store.Where{}, nacre.Errorf(nacre.Invalid, "", "Invalid visibility value: %s", v)
-			}
-		case "member_status":
-			if !slices.Contains([]string{"pending", "accepted", "rejected", "all"}, v) {
-				return store.Where{}, nacre.Errorf(nacre.Invalid, "", "Invalid status: %s", v)
-			}
-		case "os_hidden", "protected":
-			on, err := strconv.ParseBool(strings.ToLower(v))
-			if err != nil {
-				return store.Where{}, nacre.Errorf(nacre.Invalid, "", "Invalid value '%s' for '%s' filter: must be 'true' or 'false'", v, f.Name)
-			}
-			if f.Name == "os_hidden" {
-				hidden = on
-			} else {
-				ws = append(ws, store.Eq("protected", on))
-			}
-		case "tag":
-			ws = append(ws, store.InSelect("id", s.tags, "image_id", store.Eq("tag", v)))
-		case "size_min", "size_max":
-			n, err := strconv.ParseInt(v, 10, 64)
-			if err != nil || n < 0 {
-				return store.Where{}, nacre.Errorf(nacre.Invalid, "", "Invalid value for %s: %s", f.Name, v)
-			}
-			if f.Name == "size_min" {
-				ws = append(ws, store.GreaterEq("size", n))
-			} else {
-				ws = append(ws, store.LessEq("size", n))
-			}
-		case "created_at", "updated_at":
-			w, err := timeFilter(f)
-			if err != nil {
-				return store.Where{}, err
-			}
-			ws = append(ws, w)
-		case "name", "status", "id", "owner", "disk_format", "container_format", "checksum", "os_hash_value", "os_hash_algo":
-			if f.Op != "" && f.Op != "in" && f.Op != "eq" {
-				return store.Where{}, nacre.Errorf(nacre.Invalid, "", "Unable to filter on a unknown operator.")
-			}
-			ws = append(ws, textFilter(f))
-		case "min_disk", "min_ram", "size":
-			n, err := strconv.ParseInt(v, 10, 64)
-			if err != nil {
-				return store.Where{}, nacre.Errorf(nacre.Invalid, "", "Invalid value for %s: %s", f.Name, v)
-			}
-			ws = append(ws, store.Eq(f.Name, n))
-		default:
-			ws = append(ws, store.InSelect("id", s.properties, "image_id", store.And(store.Eq("name", f.Name), store.Eq("value", v))))
-		}
-	}
-	return store.And(append(ws, visible, store.Eq("os_hidden", hidden))...), nil
-}
-
-// textFilter is equality, or "in:a,b" with quotes around values that hold commas.
-func textFilter(f nacre.Filter) store.Where {
-	if f.Op != "in" {
-		return store.Eq(f.Name, f.Value)
-	}
-	var vals []string
-	rest := f.Value
-	for rest != "" {
-		if strings.HasPrefix(rest, `"`) {
-			v, after, ok := strings.Cut(rest[1:], `"`)
-			if ok {
-				vals = append(vals, v)
-				rest = strings.TrimPrefix(after, ",")
-				continue
-			}
-		}
-		v, after, _ := strings.Cut(rest, ",")
-		vals = append(vals, v)
-		rest = after
-	}
-	return store.In(f.Name, vals)
-}
-
-func timeFilter(f nacre.Filter) (store.Where, error) {
-	t, err := rest.ParseTime(f.Value)
-	if err != nil {
-		return store.Where{}, nacre.Errorf(nacre.Invalid, "", "Invalid time format for %s: %s", f.Name, f.Value)
-	}
-	switch f.Op {
-	case "gt":
-		return store.Greater(f.Name, t), nil
-	case "gte":
-		return store.GreaterEq(f.Name, t), nil
-	case "lt":
-		return store.Less(f.Name, t), nil
-	case "lte":
-		return store.LessEq(f.Name, t), nil
-	case "neq":
-		return store.Ne(f.Name, t), nil
-	}
-	// Stored times have microseconds, the API's have not.
-	return store.And(store.GreaterEq(f.Name, t), store.Less(f.Name, t.Add(time.Second))), nil
 }
 
 // Update changes an image by fn, which may return an error to refuse.
@@ -341,16 +206,25 @@ func (s *Service) Update(ctx context.Context, id string, fn func(*Image) error) 
 	if _, err := s.forChange(ctx, id, "modify_image"); err != nil {
 		return Image{}, err
 	}
+	c := nacre.CallerFrom(ctx)
 	var out Image
 	err := store.InTx(ctx, s.c.Engine, func(ctx context.Context) error {
 		im, err := s.images.Update(ctx, id, func(im *Image) error {
-			before := im.Visibility
+			before := *im
 			im.Properties = maps.Clone(im.Properties)
+			s.hide(ctx, im)
 			if err := fn(im); err != nil {
 				return err
 			}
-			if err := s.mayShow(ctx, im, before); err != nil {
+			if err := s.mayProperties(ctx, before.Properties, im.Properties); err != nil {
 				return err
+			}
+			s.unhide(ctx, im, before.Properties)
+			if err := s.mayShow(ctx, im, before.Visibility); err != nil {
+				return err
+			}
+			if before.OwnerID != im.OwnerID && !c.HasRole("admin") {
+				return nacre.Errorf(nacre.Forbidden, "", "Owner can't be updated by non admin.")
 			}
 			im.Updated = time.Now().UTC()
 			return s.check(im)
@@ -364,6 +238,7 @@ func (s *Service) Update(ctx context.Context, id string, fn func(*Image) error) 
 		}
 		return s.events.Emit(ctx, "image.update", im.ID, im.OwnerID, eventOf(&im))
 	})
+	s.hide(ctx, &out)
 	return out, err
 }
 
@@ -380,31 +255,63 @@ func (s *Service) Delete(ctx context.Context, id string) error {
 		if im.Protected {
 			return nacre.Errorf(nacre.Forbidden, "", "Image %s is protected and cannot be deleted.", id)
 		}
-		if _, err := s.tags.DeleteWhere(ctx, store.Eq("image_id", id)); err != nil {
+		if err := s.erase(ctx, id); err != nil {
 			return err
 		}
-		if _, err := s.properties.DeleteWhere(ctx, store.Eq("image_id", id)); err != nil {
+		if err := s.dropBytes(ctx, &im); err != nil {
 			return err
 		}
-		if _, err := s.members.DeleteWhere(ctx, store.Eq("image_id", id)); err != nil {
+		if err := s.uncache(ctx, id); err != nil {
 			return err
-		}
-		if err := s.images.Delete(ctx, id); err != nil {
-			return err
-		}
-		if im.BlobKey != "" {
-			b := reconcile.Begin{Step: "remove"}
-			if im.Status == Saving {
-				// The upload notices at its next heartbeat and removes what it
-				// wrote; this is for one that died.
-				b.After = s.c.UploadTimeout
-			}
-			if err := s.work.Put(ctx, kindBlob, im.BlobKey, b); err != nil {
-				return err
-			}
 		}
 		return s.events.Emit(ctx, "image.delete", im.ID, im.OwnerID, eventOf(&im))
 	})
+}
+
+// erase removes an image's rows, in the context's transaction.
+func (s *Service) erase(ctx context.Context, id string) error {
+	if _, err := s.tags.DeleteWhere(ctx, store.Eq("image_id", id)); err != nil {
+		return err
+	}
+	if _, err := s.properties.DeleteWhere(ctx, store.Eq("image_id", id)); err != nil {
+		return err
+	}
+	if _, err := s.members.DeleteWhere(ctx, store.Eq("image_id", id)); err != nil {
+		return err
+	}
+	_, err := s.images.DeleteWhere(ctx, store.Eq("id", id))
+	return err
+}
+
+// dropBytes has all bytes of an image removed, and ends the import that writes
+// more; in the context's transaction.
+func (s *Service) dropBytes(ctx context.Context, im *Image) error {
+	if im.BlobKey != "" {
+		b := reconcile.Begin{}
+		if !im.Staged {
+			// The writer notices at its next heartbeat and removes what it
+			// wrote; this is for one that died.
+			b.After = s.c.UploadTimeout
+		}
+		if err := s.discard(ctx, im.BlobStore, im.BlobKey, b); err != nil {
+			return err
+		}
+	}
+	if im.ImportTask != "" {
+		// What it has in hand has work of its own, which finds the image gone.
+		if err := s.work.Drop(ctx, kindImport, im.ID); err != nil {
+			return err
+		}
+		if err := s.endTask(ctx, im.ImportTask, "failure", "Image has been deleted, aborting import."); err != nil {
+			return err
+		}
+	}
+	for _, l := range im.Locations {
+		if err := s.discard(ctx, l.Store, l.Key, reconcile.Begin{After: s.c.ScrubAfter}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // SetActive deactivates an image, so that only administrators can download it,
@@ -417,14 +324,13 @@ func (s *Service) SetActive(ctx context.Context, id string, active bool) error {
 	if _, err := s.forChange(ctx, id, rule); err != nil {
 		return err
 	}
-	_, err := s.images.Update(ctx, id, func(im *Image) error {
+	return s.changeImage(ctx, id, "image."+rule, func(_ context.Context, im *Image) error {
 		if im.Status != from && im.Status != to {
 			return nacre.Errorf(nacre.Forbidden, "", "Not allowed to %s image in status '%s'", rule, im.Status)
 		}
 		im.Status = to
 		return nil
 	})
-	return err
 }
 
 // SetTag adds or removes one tag.

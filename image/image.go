@@ -6,14 +6,27 @@ import (
 
 // The states of an image.
 const (
-	Queued      = "queued"
-	Saving      = "saving"
+	Queued = "queued"
+	Saving = "saving"
+	// Uploading is an image whose bytes are staged, or being staged.
+	Uploading = "uploading"
+	// Importing is one whose staged bytes go to the stores.
+	Importing   = "importing"
 	Active      = "active"
 	Deactivated = "deactivated"
 	Killed      = "killed"
 )
 
-// Image is an image. Its bytes are in the backend under BlobKey.
+// Location is one place where an image's bytes are: a blob of ours in a store, or
+// a URL that a read-only store fetches.
+type Location struct {
+	Store    string         `json:"store"`
+	Key      string         `json:"key,omitempty"`
+	URL      string         `json:"url,omitempty"`
+	Metadata map[string]any `json:"metadata,omitempty"`
+}
+
+// Image is an image. Its bytes are at Locations once it is active.
 type Image struct {
 	ID      string `store:"id,pk"`
 	Name    string `store:"name,index=image_name"`
@@ -40,11 +53,42 @@ type Image struct {
 	// Properties are the custom ones.
 	Properties map[string]string `store:"properties,json"`
 
-	// BlobKey names the bytes; Heartbeat is when the upload last moved.
+	// Locations are where the bytes are, the first tried first.
+	Locations []Location `store:"locations,json"`
+	// BlobKey and BlobStore name bytes that are being written, or are staged
+	// (Staged says that they are whole); Heartbeat is when they last moved, and
+	// Reserved how many bytes were announced.
 	BlobKey   string    `store:"blob_key"`
+	BlobStore string    `store:"blob_store"`
+	Staged    bool      `store:"staged"`
+	Reserved  int64     `store:"reserved"`
 	Heartbeat time.Time `store:"heartbeat"`
-	Created   time.Time `store:"created_at,index=image_created"`
-	Updated   time.Time `store:"updated_at"`
+	// ImportTask is the task that has the image in hand; ImportingTo and
+	// FailedImport are the stores that it works on and those that failed.
+	// ImportingTo is nil for an image that never was imported.
+	ImportTask   string   `store:"import_task"`
+	ImportingTo  []string `store:"importing_to,json"`
+	FailedImport []string `store:"failed_import,json"`
+
+	Created time.Time `store:"created_at,index=image_created"`
+	Updated time.Time `store:"updated_at"`
+}
+
+// in is the image's location in a store, or nil.
+func (im *Image) in(storeID string) *Location {
+	for i := range im.Locations {
+		if im.Locations[i].Store == storeID {
+			return &im.Locations[i]
+		}
+	}
+	return nil
+}
+
+// empty makes an image one that has no bytes.
+func (im *Image) empty() {
+	im.Size, im.HasSize, im.VirtualSize, im.Checksum, im.HashAlgo, im.HashValue = 0, false, 0, "", "", ""
+	im.BlobKey, im.BlobStore, im.Staged, im.Reserved = "", "", false, 0
+	im.Status = Queued
 }
 
 // Tag mirrors Image.Tags, for filters.

@@ -31,6 +31,8 @@ type world struct {
 	engine  store.Engine
 	backend backend.Driver
 	s       *image.Service
+	// setup changes the configuration of the services that are made.
+	setup func(*image.Config)
 }
 
 var engines = map[string]func(t *testing.T, dir string) (store.Engine, backend.Driver, error){
@@ -68,9 +70,26 @@ func open(t *testing.T, name, dir string, test func(w *world)) {
 }
 
 func (w *world) service(e store.Engine) *image.Service {
-	s, err := image.New(image.Config{Engine: e, Backend: w.backend, UploadTimeout: 50 * time.Millisecond})
+	c := image.Config{Engine: e, Backend: w.backend, UploadTimeout: 50 * time.Millisecond}
+	if w.setup != nil {
+		w.setup(&c)
+	}
+	s, err := image.New(c)
 	require.NoError(w, err)
 	return s
+}
+
+// alone is a service that takes over from one that died, at once.
+func (w *world) alone() *image.Service {
+	setup := w.setup
+	defer func() { w.setup = setup }()
+	w.setup = func(c *image.Config) {
+		if setup != nil {
+			setup(c)
+		}
+		c.Alone = true
+	}
+	return w.service(w.engine)
 }
 
 // run lets a service work until stop.
@@ -104,15 +123,22 @@ func (w *world) get(id string) image.Image {
 // clean settles all work and lets the audit look.
 func (w *world) clean() {
 	w.Helper()
-	s := w.service(w.engine)
+	s := w.rest()
+	found, err := s.Audit(w.Context(), true)
+	require.NoError(w, err)
+	require.Empty(w, found)
+}
+
+// rest settles all work.
+func (w *world) rest() *image.Service {
+	w.Helper()
+	s := w.alone()
 	defer run(s)()
 	require.Eventually(w, func() bool {
 		n, err := s.Waiting(w.Context())
 		return err == nil && n == 0
-	}, 20*time.Second, 5*time.Millisecond, "work is left")
-	found, err := s.Audit(w.Context(), true)
-	require.NoError(w, err)
-	require.Empty(w, found)
+	}, 5*time.Minute, 20*time.Millisecond, "work is left")
+	return s
 }
 
 func (w *world) blobs() int {
@@ -374,14 +400,14 @@ func TestAudit(t *testing.T) {
 				return err
 			}, "belongs to no image"},
 			"saving for ever": {func(id, _ string) error {
-				_, err := rows.Update(ctx, id, func(im *image.Image) error { im.Status = image.Saving; return nil })
+				_, err := rows.Update(ctx, id, func(im *image.Image) error { im.Status, im.BlobKey = image.Saving, "abcdef01"; return nil })
 				return err
 			}, "nothing watches it"},
 		} {
 			id := w.create(ctx, "raw")
 			_, err := w.s.Upload(ctx, id, bytes.NewReader(bytes.Repeat([]byte{7}, 100)), -1)
 			require.NoError(w, err)
-			key := w.get(id).BlobKey
+			key := w.get(id).Locations[0].Key
 			w.clean()
 			require.NoError(w, c.plant(id, key))
 			found, err := w.s.Audit(ctx, true)

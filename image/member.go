@@ -54,18 +54,16 @@ func (s *Service) shared(ctx context.Context, id, rule, refusal string) (Image, 
 	if err != nil {
 		return im, err
 	}
-	t := target(c, &im)
-	if member {
-		t["member_id"] = c.ProjectID
-	}
-	if err := s.c.Policy.Enforce(ctx, rule, t); err != nil {
+	if err := s.c.Policy.Enforce(ctx, rule, target(c, &im, member)); err != nil {
 		return im, nacre.Errorf(nacre.KindOf(err), "", "%s for image %s.", refusal, id)
 	}
 	return im, nil
 }
 
 // owns reports whether the caller may see all members, not its own membership alone.
-func owns(c *nacre.Caller, im *Image) bool { return im.OwnerID == c.ProjectID || c.HasRole("admin") }
+func (s *Service) owns(ctx context.Context, im *Image) bool {
+	return im.OwnerID == nacre.CallerFrom(ctx).ProjectID || s.isAdmin(ctx)
+}
 
 // Members lists whom an image is shared with: all for its owner, the caller's own
 // membership for a member.
@@ -75,8 +73,8 @@ func (s *Service) Members(ctx context.Context, id string) ([]Member, error) {
 		return nil, err
 	}
 	w := store.Eq("image_id", id)
-	if c := nacre.CallerFrom(ctx); !owns(c, &im) {
-		w = store.And(w, store.Eq("member_id", c.ProjectID))
+	if !s.owns(ctx, &im) {
+		w = store.And(w, store.Eq("member_id", nacre.CallerFrom(ctx).ProjectID))
 	}
 	return s.members.Where(ctx, w)
 }
@@ -105,7 +103,7 @@ func (s *Service) member(ctx context.Context, im *Image, project string) (Member
 	none := func() *nacre.Error {
 		return nacre.Errorf(nacre.NotFound, "", "%s not found in the member list of the image %s.", project, im.ID)
 	}
-	if c := nacre.CallerFrom(ctx); !owns(c, im) && c.ProjectID != project {
+	if !s.owns(ctx, im) && nacre.CallerFrom(ctx).ProjectID != project {
 		return Member{}, none()
 	}
 	m, err := s.members.Get(ctx, im.ID+"/"+project)

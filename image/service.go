@@ -11,16 +11,23 @@ import (
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/image/backend"
+	"github.com/nacre-cloud/nacre/image/metadefs"
 	"github.com/nacre-cloud/nacre/internal/outbox"
 	"github.com/nacre-cloud/nacre/internal/policy"
 	"github.com/nacre-cloud/nacre/internal/reconcile"
 	"github.com/nacre-cloud/nacre/store"
 )
 
-// Config of the service. Engine and Backend are required.
+// Config of the service. Engine is required, and Backend or Stores.
 type Config struct {
-	Engine  store.Engine
+	Engine store.Engine
+	// Backend is the only store, called "default", where Stores is empty.
 	Backend backend.Driver
+	// Stores are the places for the bytes of images. The first is the default.
+	Stores []Store
+	// Staging keeps what is staged until it is imported; nil keeps it in the
+	// default store, under keys of its own.
+	Staging backend.Driver
 	// Policy decides who may do what; nil means the default rules.
 	Policy nacre.Enforcer
 	// PolicyOptions adjust the default rules when Policy is nil.
@@ -35,6 +42,36 @@ type Config struct {
 	// AnyFormat takes bytes that are not of the declared format, as glance with
 	// require_image_format_match off. The safety checks stay on.
 	AnyFormat bool
+	// Limits are unified limits; nil means none.
+	Limits Limits
+	// StorageQuota bounds what all images of a project hold together, in bytes,
+	// copies counted (glance's user_storage_quota); 0 is no bound.
+	StorageQuota int64
+	// Protections guard properties; nil guards none.
+	Protections *Protections
+	// Fetcher allows web-download, Remote glance-download, Converter the
+	// conversion plug-in; nil is without.
+	Fetcher   Fetcher
+	Remote    Remote
+	Converter Converter
+	Import    ImportOptions
+	// Keys gives certificates for signed images; without it an image whose
+	// signature properties are all set is refused.
+	Keys KeyManager
+	// ShowLocations shows the locations of images and lets them be patched, for
+	// whom policy allows that (glance's show_multiple_locations); ShowDirectURL
+	// shows direct_url.
+	ShowLocations, ShowDirectURL bool
+	// NoSecureHash leaves bytes at added locations unread, so that they have the
+	// hash that was given with them or none (glance's do_secure_hash off).
+	NoSecureHash bool
+	// ScrubAfter keeps the bytes of deleted images for a while, for an operator
+	// to save them (glance's delayed_delete and scrub_time). The images
+	// themselves are gone at once.
+	ScrubAfter time.Duration
+	// TaskTTL is how long finished tasks are kept; 0 means 48 h.
+	TaskTTL time.Duration
+	Cache   CacheOptions
 	// UploadTimeout is how long an upload may stand still before it is taken
 	// for dead; 0 means 60 s.
 	UploadTimeout time.Duration
@@ -51,8 +88,14 @@ type Service struct {
 	tags       *store.Table[Tag]
 	properties *store.Table[Property]
 	members    *store.Table[Member]
-	work       *reconcile.Reconciler
-	events     *outbox.Outbox
+	tasks      *store.Table[Task]
+	cached     *store.Table[Cached]
+	// Metadefs are the metadata definitions, in the same database.
+	Metadefs *metadefs.Service
+	work     *reconcile.Reconciler
+	events   *outbox.Outbox
+
+	stores map[string]*Store
 
 	mu        sync.Mutex
 	uploading map[string]bool // blob keys that this process writes
@@ -67,8 +110,8 @@ func New(c Config) (*Service, error) {
 	if c.Engine == nil {
 		return nil, errors.New("image: Config.Engine is missing")
 	}
-	if c.Backend == nil {
-		return nil, errors.New("image: Config.Backend is missing")
+	if c.Backend == nil && len(c.Stores) == 0 {
+		return nil, errors.New("image: Config.Backend and Config.Stores are missing")
 	}
 	if c.IDs == nil {
 		c.IDs = randomIDs{}
@@ -85,6 +128,12 @@ func New(c Config) (*Service, error) {
 	if c.UploadTimeout == 0 {
 		c.UploadTimeout = time.Minute
 	}
+	if c.TaskTTL == 0 {
+		c.TaskTTL = 48 * time.Hour
+	}
+	if c.Cache.MaxSize == 0 {
+		c.Cache.MaxSize = 10 << 30
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -98,16 +147,26 @@ func New(c Config) (*Service, error) {
 	e := c.Engine
 	s := &Service{c: c, log: c.Log.With("area", "image"), uploading: map[string]bool{},
 		images: store.NewTable[Image](e, "image"), tags: store.NewTable[Tag](e, "image_tag"), properties: store.NewTable[Property](e, "image_property"),
-		members: store.NewTable[Member](e, "image_member"),
-		work:    reconcile.New(reconcile.Config{Engine: e, Area: "image", Alone: c.Alone, Workers: 4, Log: c.Log}), events: outbox.New("image", e, c.Log)}
+		members: store.NewTable[Member](e, "image_member"), tasks: store.NewTable[Task](e, "image_task"), cached: store.NewTable[Cached](e, "image_cached"),
+		work: reconcile.New(reconcile.Config{Engine: e, Area: "image", Alone: c.Alone, Workers: 4, Log: c.Log}), events: outbox.New("image", e, c.Log)}
+	if err := s.setStores(); err != nil {
+		return nil, err
+	}
 	s.work.Handle(kindBlob, s.blobHandler())
-	return s, nil
+	s.work.Handle(kindImport, s.importHandler())
+	s.work.Handle(kindTask, s.taskHandler())
+	s.work.Handle(kindCache, s.cacheHandler())
+	var err error
+	s.Metadefs, err = metadefs.New(metadefs.Config{Engine: e, Policy: c.Policy, IDs: c.IDs, Emit: s.events.Emit})
+	return s, err
 }
 
 // Schema is what the area keeps.
 func Schema() *store.Schema {
-	return &store.Schema{Area: "image", Tables: []*store.TableDef{store.Define[Image]("image"), store.Define[Tag]("image_tag"), store.Define[Property]("image_property"),
-		store.Define[Member]("image_member"), reconcile.Table(), outbox.Table()}}
+	s := &store.Schema{Area: "image", Tables: []*store.TableDef{store.Define[Image]("image"), store.Define[Tag]("image_tag"), store.Define[Property]("image_property"),
+		store.Define[Member]("image_member"), store.Define[Task]("image_task"), store.Define[Cached]("image_cached"), reconcile.Table(), outbox.Table()}}
+	s.Tables = append(s.Tables, metadefs.Tables()...)
+	return s
 }
 
 // Run removes bytes that nobody needs any more and relays events, until ctx ends.
@@ -115,6 +174,15 @@ func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	if s.c.Publish != nil {
 		wg.Go(func() { s.events.Run(ctx, s.c.Publish) })
+	}
+	if err := s.Metadefs.EnsureStandardTypes(ctx); err != nil {
+		s.log.Warn("metadata definitions", "error", err)
+	}
+	if s.c.Alone {
+		// What a process before this one was writing, nobody writes any more.
+		if err := s.wakeWatches(ctx); err != nil {
+			s.log.Warn("looking at broken uploads", "error", err)
+		}
 	}
 	wg.Go(func() { s.work.Run(ctx) })
 	wg.Wait()
@@ -135,8 +203,14 @@ func (s *Service) caller(ctx context.Context) (*nacre.Caller, error) {
 	return c, nil
 }
 
-func target(c *nacre.Caller, im *Image) policy.Map {
-	return policy.Map{"project_id": im.OwnerID, "owner": im.OwnerID, "visibility": im.Visibility, "member_id": "", "user_id": c.UserID}
+// target is what a rule sees of an image. member_id is the caller's project where
+// the image is shared with it.
+func target(c *nacre.Caller, im *Image, member bool) policy.Map {
+	m := policy.Map{"project_id": im.OwnerID, "owner": im.OwnerID, "visibility": im.Visibility, "member_id": "", "user_id": c.UserID, "image_id": im.ID}
+	if member {
+		m["member_id"] = c.ProjectID
+	}
+	return m
 }
 
 func (s *Service) enforce(ctx context.Context, rule string, im *Image) error {
@@ -144,5 +218,16 @@ func (s *Service) enforce(ctx context.Context, rule string, im *Image) error {
 	if err != nil {
 		return err
 	}
-	return s.c.Policy.Enforce(ctx, rule, target(c, im))
+	member := false
+	if im.ID != "" {
+		if member, err = s.isMember(ctx, c, im); err != nil {
+			return err
+		}
+	}
+	return s.c.Policy.Enforce(ctx, rule, target(c, im, member))
+}
+
+// isAdmin is glance's context_is_admin.
+func (s *Service) isAdmin(ctx context.Context) bool {
+	return s.c.Policy.Enforce(ctx, "context_is_admin", policy.Map{}) == nil
 }

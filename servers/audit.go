@@ -38,12 +38,33 @@ func AuditLocal(ctx context.Context, cfg kit.Config, parts Parts) (_ []nacre.Fin
 	if c.Images, err = images(filepath.Join(cfg.StateDir, "images")); err != nil {
 		return nil, err
 	}
+	if cfg.ImageStores == nil {
+		// Whatever stores the cloud was run with, their directories are there.
+		dirs, err := os.ReadDir(filepath.Join(cfg.StateDir, "image-stores"))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, err
+		}
+		for _, d := range dirs {
+			cfg.ImageStores = append(cfg.ImageStores, d.Name())
+		}
+	}
+	if err := imageStores(&c, cfg, images, func(name string) (string, error) { return filepath.Join(cfg.StateDir, "image-stores", name), nil }); err != nil {
+		return nil, err
+	}
+	objects, err := choose("objects", cfg.Objects, parts.Objects)
+	if err != nil {
+		return nil, err
+	}
+	if c.Objects, err = objects(filepath.Join(cfg.StateDir, "objects")); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, c.Objects.Close()) }()
 	return Audit(ctx, c)
 }
 
-// Audit audits what engines and images hold, without starting anything: a cloud
+// Audit audits what engines, images and objects hold, without starting anything: a cloud
 // that is stopped, or one that another process runs (then what is just under way
-// there may be found, too). Only Engines and Images of the Config are needed.
+// there may be found, too). Only Engines, Images and Objects of the Config are needed.
 func Audit(ctx context.Context, c Config) ([]nacre.Finding, error) {
 	cl, err := assemble(ctx, c)
 	if err != nil {

@@ -14,9 +14,12 @@ import (
 	"github.com/nacre-cloud/nacre/compute"
 	"github.com/nacre-cloud/nacre/compute/placement"
 	"github.com/nacre-cloud/nacre/identity"
+	identityapi "github.com/nacre-cloud/nacre/identity/api"
 	"github.com/nacre-cloud/nacre/image"
 	"github.com/nacre-cloud/nacre/image/backend/mem"
 	"github.com/nacre-cloud/nacre/network"
+	"github.com/nacre-cloud/nacre/objectstore"
+	blobmem "github.com/nacre-cloud/nacre/objectstore/blob/mem"
 	"github.com/nacre-cloud/nacre/servers/kit"
 )
 
@@ -28,6 +31,7 @@ type Cloud struct {
 	Compute   *compute.Service
 	Placement *placement.Service
 	Network   *network.Service
+	Objects   *objectstore.Service
 	// Bus carries the areas' messages; subscribe to "notifications.<area>" for events.
 	Bus *bus.Bus
 	// Bootstrapped are the ids of the administrator, its project and the roles.
@@ -36,7 +40,10 @@ type Cloud struct {
 	c       Config
 	log     *slog.Logger
 	metrics *kit.Metrics
-	handler http.Handler
+	// identityAPI is what Config.IdentitySetup says of the API.
+	identityAPI identityapi.Config
+	handler     http.Handler
+	objects     http.Handler
 
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
@@ -78,6 +85,9 @@ func assemble(ctx context.Context, c Config) (*Cloud, error) {
 	if c.Images == nil {
 		c.Images = &mem.Driver{}
 	}
+	if c.Objects == nil {
+		c.Objects = &blobmem.Store{}
+	}
 	cl := &Cloud{c: c, log: c.Log, metrics: kit.NewMetrics(), Bus: bus.New(c.Transport, c.Log)}
 	if err := cl.compose(); err != nil {
 		return nil, errors.Join(err, cl.Bus.Close())
@@ -88,12 +98,19 @@ func assemble(ctx context.Context, c Config) (*Cloud, error) {
 // compose makes the areas and binds the edges between them.
 func (cl *Cloud) compose() error {
 	c, err := &cl.c, error(nil)
-	if cl.Identity, err = identity.New(identity.Config{Engine: c.Engines["identity"], Keys: c.Keys, CredentialKeys: c.CredentialKeys,
-		Policy: c.Policy["identity"], PolicyOptions: c.PolicyOptions["identity"], BcryptCost: c.BcryptCost, Publish: cl.Bus.PublishEvent, Log: c.Log}); err != nil {
+	identityConfig := identity.Config{Engine: c.Engines["identity"], Keys: c.Keys, CredentialKeys: c.CredentialKeys,
+		Policy: c.Policy["identity"], PolicyOptions: c.PolicyOptions["identity"], BcryptCost: c.BcryptCost, Publish: cl.Bus.PublishEvent, Log: c.Log}
+	if c.IdentitySetup != nil {
+		c.IdentitySetup(&identityConfig, &cl.identityAPI)
+	}
+	if cl.Identity, err = identity.New(identityConfig); err != nil {
 		return err
 	}
-	if cl.Image, err = image.New(image.Config{Engine: c.Engines["image"], Backend: c.Images, Policy: c.Policy["image"], PolicyOptions: c.PolicyOptions["image"], Publish: cl.Bus.PublishEvent,
-		MaxSize: c.MaxImage, Alone: c.Alone, Log: c.Log}); err != nil {
+	imageConfig, err := cl.imageConfig()
+	if err != nil {
+		return err
+	}
+	if cl.Image, err = image.New(imageConfig); err != nil {
 		return err
 	}
 	if cl.Network, err = network.New(network.Config{Engine: c.Engines["network"], Bus: cl.Bus, Policy: c.Policy["network"], PolicyOptions: c.PolicyOptions["network"], Alone: c.Alone, Log: c.Log}); err != nil {
@@ -104,6 +121,9 @@ func (cl *Cloud) compose() error {
 	}
 	if cl.Compute, err = compute.New(compute.Config{Engine: c.Engines["compute"], Bus: cl.Bus, Placement: cl.Placement, Policy: c.Policy["compute"], PolicyOptions: c.PolicyOptions["compute"],
 		Images: images{cl.Image}, Networks: networks{cl.Network}, Alone: c.Alone, Log: c.Log}); err != nil {
+		return err
+	}
+	if cl.Objects, err = objectstore.New(objectstore.Config{Engine: c.Engines["objectstore"], Blobs: c.Objects, ResellerAdmin: resellerAdmin, Log: c.Log}); err != nil {
 		return err
 	}
 	cl.Network.SetHooks(computeHooks(cl.Compute, c.Log))
@@ -117,6 +137,9 @@ func (cl *Cloud) start(ctx context.Context) error {
 	var err error
 	if cl.Bootstrapped, err = cl.Identity.Bootstrap(ctx, identity.Bootstrap{Password: cl.c.AdminPassword, Random: cl.c.RandomPassword, Region: cl.c.Region, Services: cl.c.services()}); err != nil {
 		return fmt.Errorf("bootstrap: %w", err)
+	}
+	if err := cl.seedRoles(ctx); err != nil {
+		return err
 	}
 	if err := cl.Bus.Listen(run); err != nil {
 		return err
@@ -136,6 +159,7 @@ func (cl *Cloud) start(ctx context.Context) error {
 	cl.run(run, "image", cl.Image.Run)
 	cl.run(run, "network", cl.Network.Run)
 	cl.run(run, "compute", cl.Compute.Run)
+	cl.run(run, "objectstore", cl.Objects.Run)
 	for _, h := range cl.c.Hosts {
 		if err := cl.startHost(run, h); err != nil {
 			return fmt.Errorf("host %s: %w", h.Name, err)
@@ -245,12 +269,16 @@ func (cl *Cloud) Rest(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if tombstones+work+places+uploads == 0 {
+		garbage, err := cl.Objects.Waiting(ctx)
+		if err != nil {
+			return err
+		}
+		if tombstones+work+places+uploads+garbage == 0 {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d works and %d tombstones in compute, %d changes at hosts in network, %d works in image: %w", work, tombstones, places, uploads, ctx.Err())
+			return fmt.Errorf("%d works and %d tombstones in compute, %d changes at hosts in network, %d works in image, %d blobs to delete in objectstore: %w", work, tombstones, places, uploads, garbage, ctx.Err())
 		case <-tick.C:
 		}
 	}
@@ -265,6 +293,7 @@ func (cl *Cloud) Audit(ctx context.Context) ([]nacre.Finding, error) {
 		func(ctx context.Context) ([]nacre.Finding, error) { return cl.Image.Audit(ctx, true) },
 		cl.Compute.Audit,
 		cl.Network.Audit,
+		func(ctx context.Context) ([]nacre.Finding, error) { return cl.Objects.Audit(ctx, true) },
 		cl.auditEdges,
 	} {
 		fs, err := audit(ctx)

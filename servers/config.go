@@ -13,11 +13,15 @@ import (
 	"github.com/nacre-cloud/nacre/compute"
 	"github.com/nacre-cloud/nacre/compute/hypervisor"
 	"github.com/nacre-cloud/nacre/identity"
+	identityapi "github.com/nacre-cloud/nacre/identity/api"
 	"github.com/nacre-cloud/nacre/identity/fernet"
 	"github.com/nacre-cloud/nacre/image"
 	"github.com/nacre-cloud/nacre/image/backend"
+	"github.com/nacre-cloud/nacre/image/importer"
 	"github.com/nacre-cloud/nacre/network"
 	"github.com/nacre-cloud/nacre/network/dataplane"
+	"github.com/nacre-cloud/nacre/objectstore"
+	"github.com/nacre-cloud/nacre/objectstore/blob"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -32,12 +36,21 @@ type Config struct {
 	Transport bus.Transport
 	// Images keeps the bytes of images; nil keeps them in memory.
 	Images backend.Driver
+	// Objects keeps the bytes of objects; nil keeps them in memory. It stays the
+	// giver's, to be closed after Close.
+	Objects blob.Store
 	// Hosts are the hosts whose agents run in this process. They stay the giver's.
 	Hosts []Host
 
 	// URL is the cloud's address as clients see it, without a path: it goes into
 	// the catalog. Empty means "http://127.0.0.1:5000".
 	URL string
+	// ObjectURL is the object store's own address, where it has one; empty means
+	// below URL, at "/object-store".
+	ObjectURL string
+	// ObjectDomains are host names below which containers are served as
+	// container.account.DOMAIN, and S3's buckets as bucket.DOMAIN.
+	ObjectDomains []string
 	// Region is the endpoints'; empty means "RegionOne".
 	Region string
 	// AdminPassword is the administrator's. It is set at each start; RandomPassword
@@ -64,6 +77,15 @@ type Config struct {
 	ReportInterval time.Duration
 	// MaxImage bounds an image in bytes; 0 is image's own.
 	MaxImage int64
+	// ImageFetch says which URLs web-download may fetch; the zero value allows
+	// public addresses by http and https.
+	ImageFetch importer.FetchConfig
+	// ImageSetup, if set, changes image's configuration before image is made:
+	// further stores, plug-ins of imports, quotas.
+	ImageSetup func(*image.Config)
+	// IdentitySetup, if set, changes identity's configuration before it is made:
+	// federation, directories, a catalog template.
+	IdentitySetup func(*identity.Config, *identityapi.Config)
 	// Alone says that no other process serves these databases, so that work which
 	// a killed one had in hand goes on at once.
 	Alone bool
@@ -84,7 +106,7 @@ type Host struct {
 
 // Areas are the functions of a cloud that keep something, in the order in which
 // they are made.
-func Areas() []string { return []string{"identity", "image", "compute", "network"} }
+func Areas() []string { return []string{"identity", "image", "compute", "network", "objectstore"} }
 
 // Schema is what an area keeps; nil for a name that is not in Areas.
 func Schema(area string) *store.Schema {
@@ -97,6 +119,8 @@ func Schema(area string) *store.Schema {
 		return compute.Schema()
 	case "network":
 		return network.Schema()
+	case "objectstore":
+		return objectstore.Schema()
 	}
 	return nil
 }
@@ -147,6 +171,9 @@ func (c *Config) complete() error {
 	return nil
 }
 
+// objectPrefix is where the object store is below the main address.
+const objectPrefix = "/object-store"
+
 // catalog is what stands at which path.
 var catalog = []struct{ typ, name, about, prefix, version string }{
 	{"identity", "keystone", "Identity", "/identity", ""},
@@ -154,12 +181,16 @@ var catalog = []struct{ typ, name, about, prefix, version string }{
 	{"compute", "nova", "Compute", "/compute", "/v2.1"},
 	{"placement", "placement", "Placement", "/placement", ""},
 	{"network", "neutron", "Networking", "/network", ""},
+	{"object-store", "swift", "Object Storage", objectPrefix, "/v1/AUTH_$(project_id)s"},
 }
 
 func (c *Config) services() []identity.BootstrapService {
 	var out []identity.BootstrapService
 	for _, s := range catalog {
 		url := c.URL + s.prefix + s.version
+		if s.prefix == objectPrefix && c.ObjectURL != "" {
+			url = c.ObjectURL + s.version
+		}
 		out = append(out, identity.BootstrapService{Type: s.typ, Name: s.name, Description: s.about, Public: url, Internal: url, Admin: url})
 	}
 	return out

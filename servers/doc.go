@@ -3,7 +3,7 @@
 // are given as values.
 //
 //	cloud, err := servers.New(ctx, servers.Config{
-//		Engines: map[string]store.Engine{"identity": a, "image": b, "compute": c, "network": d},
+//		Engines: map[string]store.Engine{"identity": a, "image": b, "compute": c, "network": d, "objectstore": e},
 //		Hosts:   []servers.Host{{Name: "node1", Hypervisor: hv, Dataplane: dp}},
 //		AdminPassword: secret,
 //	})

@@ -15,7 +15,7 @@ import (
 )
 
 // Handler serves every API of the cloud below its prefix ("/identity", "/image",
-// "/compute", "/placement", "/network"), and /healthz, /readyz and /metrics. "/"
+// "/compute", "/placement", "/network", "/object-store"), and /healthz, /readyz and /metrics. "/"
 // says what is where.
 func (cl *Cloud) Handler() http.Handler { return cl.handler }
 
@@ -24,13 +24,17 @@ func (cl *Cloud) routes() http.Handler {
 	observe := func(area string) func(method, route string, status int, took time.Duration) {
 		return cl.metrics.Observer(area)
 	}
+	identityConfig := cl.identityAPI
+	identityConfig.AuthURI, identityConfig.Observe, identityConfig.Log = authURI, observe("identity"), cl.log
 	apis := map[string]http.Handler{
-		"identity":  identityapi.New(cl.Identity, identityapi.Config{AuthURI: authURI, Observe: observe("identity"), Log: cl.log}),
+		"identity":  identityapi.New(cl.Identity, identityConfig),
 		"image":     imageapi.New(imageapi.Config{Image: cl.Image, Tokens: cl.Identity, AuthURI: authURI, Observe: observe("image"), Log: cl.log}),
 		"compute":   computeapi.New(computeapi.Config{Compute: cl.Compute, Tokens: cl.Identity, AuthURI: authURI, Observe: observe("compute"), Log: cl.log}),
 		"network":   networkapi.New(networkapi.Config{Network: cl.Network, Tokens: cl.Identity, AuthURI: authURI, Observe: observe("network"), Log: cl.log}),
 		"placement": placementapi.New(placementapi.Config{Placement: cl.Placement, Tokens: cl.Identity, AuthURI: authURI, Observe: observe("placement"), Log: cl.log}),
 	}
+	cl.objects = cl.objectHandler(observe("objectstore"))
+	apis[objectPrefix[1:]] = cl.objects
 	for name, h := range apis {
 		apis[name] = rest.Mount("/"+name, h)
 	}
@@ -86,7 +90,11 @@ func (cl *Cloud) index(w http.ResponseWriter, r *http.Request) {
 		Health   []string  `json:"health"`
 	}{Cloud: "Nacre", AuthURL: base + "/identity/v3", Region: cl.c.Region, Health: []string{base + "/healthz", base + "/readyz", base + "/metrics"}}
 	for _, s := range catalog {
-		doc.Services = append(doc.Services, service{s.typ, base + s.prefix + s.version})
+		version := s.version
+		if s.prefix == objectPrefix {
+			version = "/info" // it has no version document, and an account has an owner
+		}
+		doc.Services = append(doc.Services, service{s.typ, base + s.prefix + version})
 	}
 	w.Header().Set("Content-Type", "application/json")
 	e := json.NewEncoder(w)

@@ -20,9 +20,14 @@ import (
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/bus"
 	"github.com/nacre-cloud/nacre/compute/hypervisor"
+	"github.com/nacre-cloud/nacre/identity"
+	identityapi "github.com/nacre-cloud/nacre/identity/api"
 	"github.com/nacre-cloud/nacre/identity/fernet"
+	"github.com/nacre-cloud/nacre/image"
 	"github.com/nacre-cloud/nacre/image/backend"
+	"github.com/nacre-cloud/nacre/image/backend/web"
 	"github.com/nacre-cloud/nacre/network/dataplane"
+	"github.com/nacre-cloud/nacre/objectstore/blob"
 	"github.com/nacre-cloud/nacre/servers/kit"
 	"github.com/nacre-cloud/nacre/store"
 )
@@ -34,10 +39,15 @@ type Parts struct {
 	Engines    map[string]func(path string) (store.Engine, error)
 	Transports map[string]func(kit.Config) (bus.Transport, error)
 	Images     map[string]func(dir string) (backend.Driver, error)
+	// Objects open the store of objects' bytes.
+	Objects map[string]func(dir string) (blob.Store, error)
 	// Hypervisors and Dataplanes open a host's drivers. Those that are io.Closers
 	// are closed at the end.
 	Hypervisors map[string]func(context.Context, Site) (hypervisor.Driver, error)
 	Dataplanes  map[string]func(context.Context, Site) (dataplane.Driver, error)
+	// Identity reads what the configuration says of federation, directories and the
+	// catalog, for Config.IdentitySetup; nil has none of them.
+	Identity func(kit.Config) (func(*identity.Config, *identityapi.Config), error)
 }
 
 // Site is what a host's drivers are made with.
@@ -78,7 +88,7 @@ func OpenLocal(ctx context.Context, cfg kit.Config, parts Parts, log *slog.Logge
 	if err != nil {
 		return nil, err
 	}
-	c := Config{URL: cfg.URL, Region: cfg.Region, AdminPassword: secrets["admin_password"], RandomPassword: true, Alone: true, Metadata: NewMetadata(secrets["metadata_secret"]), Log: log}
+	c := Config{URL: cfg.URL, ObjectURL: cfg.ObjectURL, ObjectDomains: cfg.ObjectDomains, Region: cfg.Region, AdminPassword: secrets["admin_password"], RandomPassword: true, Alone: true, Metadata: NewMetadata(secrets["metadata_secret"]), Log: log}
 	if c.PolicyOptions, err = policies(cfg); err != nil {
 		return nil, err
 	}
@@ -89,6 +99,12 @@ func OpenLocal(ctx context.Context, cfg kit.Config, parts Parts, log *slog.Logge
 	seed.DemoPassword, seed.RandomPassword = secrets["demo_password"], true
 	for _, step := range []func() error{
 		func() error { return l.openKeys(&c) },
+		func() (err error) {
+			if parts.Identity != nil {
+				c.IdentitySetup, err = parts.Identity(cfg)
+			}
+			return err
+		},
 		func() error { return l.openStores(ctx, &c, cfg, parts) },
 		func() error { return l.openHosts(ctx, &c, cfg, parts, seed.External, log) },
 	} {
@@ -182,8 +198,56 @@ func (l *Local) openStores(ctx context.Context, c *Config, cfg kit.Config, parts
 	if dir, err = l.state.MkdirAll("images"); err != nil {
 		return err
 	}
-	c.Images, err = images(dir)
+	if c.Images, err = images(dir); err != nil {
+		return err
+	}
+	if err := imageStores(c, cfg, images, func(name string) (string, error) { return l.state.MkdirAll("image-stores", name) }); err != nil {
+		return err
+	}
+	objects, err := choose("objects", cfg.Objects, parts.Objects)
+	if err != nil {
+		return err
+	}
+	if dir, err = l.state.MkdirAll("objects"); err != nil {
+		return err
+	}
+	if c.Objects, err = objects(dir); err == nil {
+		l.closes = append(l.closes, c.Objects.Close)
+	}
 	return err
+}
+
+// imageStores opens the further stores for images.
+func imageStores(c *Config, cfg kit.Config, images func(dir string) (backend.Driver, error), place func(name string) (string, error)) error {
+	stores := []image.Store{{ID: "default", Driver: c.Images}}
+	for _, name := range cfg.ImageStores {
+		if name != filepath.Base(name) || strings.HasPrefix(name, ".") {
+			return fmt.Errorf("%q can't be a store's name", name)
+		}
+		dir, err := place(name)
+		if err != nil {
+			return err
+		}
+		d, err := images(dir)
+		if err != nil {
+			return err
+		}
+		stores = append(stores, image.Store{ID: name, Driver: d})
+	}
+	if c.ImageFetch.AllowNets = cfg.ImageFetchNets; len(cfg.ImageFetchNets) > 0 {
+		c.ImageFetch.AllowPorts = []int{}
+	}
+	if cfg.ImageLocations {
+		d, err := web.New(web.Options{AllowPorts: c.ImageFetch.AllowPorts, AllowNets: c.ImageFetch.AllowNets})
+		if err != nil {
+			return err
+		}
+		stores = append(stores, image.Store{ID: "http", Driver: d, ReadOnly: true})
+	}
+	c.ImageSetup = func(ic *image.Config) {
+		ic.Stores, ic.AnyFormat, ic.ShowLocations = stores, cfg.ImageAnyFormat, cfg.ImageLocations
+	}
+	return nil
 }
 
 func (l *Local) openHosts(ctx context.Context, c *Config, cfg kit.Config, parts Parts, external netip.Prefix, log *slog.Logger) error {
@@ -306,20 +370,40 @@ func run(program string, args []string, parts Parts) (err error) {
 	if err != nil {
 		return err
 	}
-	cloud, err := OpenLocal(ctx, cfg, parts, log)
+	objects, err := kit.ListenObjects(&cfg)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	cloud, err := OpenLocal(ctx, cfg, parts, log)
+	if err != nil {
+		if objects != nil {
+			err = errors.Join(err, objects.Close())
+		}
+		return errors.Join(err, listener.Close())
+	}
 	defer func() { err = errors.Join(err, cloud.Close()) }()
-	served := make(chan error, 1)
+	served := make(chan error, 2)
 	serve, end := context.WithCancel(ctx)
 	defer end()
+	both := 1
 	go func() { served <- kit.Serve(serve, listener, cloud.Handler(), cfg, log) }()
+	if objects != nil {
+		both++
+		go func() { served <- kit.Serve(serve, objects, cloud.ObjectHandler(), cfg, log) }()
+	}
+	// One that ends takes the other along.
+	wait := func() (err error) {
+		for range both {
+			err = errors.Join(err, <-served)
+			end()
+		}
+		return err
+	}
 	if err := cloud.Ready(ctx); err != nil {
 		end()
-		return errors.Join(err, <-served)
+		return errors.Join(err, wait())
 	}
 	fmt.Printf("nacre: ready in %s at %s (auth URL %s/identity/v3; hypervisor %s, data plane %s); credentials: export OS_CLIENT_CONFIG_FILE=%s OS_CLOUD=nacre (or nacre-admin)\n",
 		time.Since(begun).Round(time.Millisecond), cfg.URL, cfg.URL, cfg.Hypervisor, cfg.Dataplane, cloud.Credentials)
-	return <-served
+	return wait()
 }

@@ -23,6 +23,8 @@ import (
 	"github.com/nacre-cloud/nacre/image/backend/file"
 	"github.com/nacre-cloud/nacre/network/dataplane"
 	dataplanefake "github.com/nacre-cloud/nacre/network/dataplane/fake"
+	"github.com/nacre-cloud/nacre/objectstore/blob"
+	"github.com/nacre-cloud/nacre/objectstore/blob/fs"
 	nacreservers "github.com/nacre-cloud/nacre/servers"
 	"github.com/nacre-cloud/nacre/servers/kit"
 	"github.com/nacre-cloud/nacre/store"
@@ -39,6 +41,9 @@ var simulated = nacreservers.Parts{
 	},
 	Images: map[string]func(string) (backend.Driver, error){
 		"file": func(dir string) (backend.Driver, error) { return file.New(dir, file.Options{}) },
+	},
+	Objects: map[string]func(string) (blob.Store, error){
+		"fs": func(dir string) (blob.Store, error) { return fs.New(dir, fs.Options{}) },
 	},
 	Hypervisors: map[string]func(context.Context, nacreservers.Site) (hypervisor.Driver, error){
 		"fake": func(_ context.Context, s nacreservers.Site) (hypervisor.Driver, error) {

@@ -3,10 +3,13 @@ package servers
 import (
 	"context"
 	"io"
+	"strings"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/compute"
+	"github.com/nacre-cloud/nacre/identity"
 	"github.com/nacre-cloud/nacre/image"
+	"github.com/nacre-cloud/nacre/image/importer"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -39,5 +42,59 @@ func (w images) Open(ctx context.Context, id string) (io.ReadCloser, error) {
 	if err == nil && !ok {
 		err = nacre.Errorf(nacre.Conflict, "ImageNotActive", "Image %s is not active.", id)
 	}
-	return r, err
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// imageConfig is what image is made of.
+func (cl *Cloud) imageConfig() (image.Config, error) {
+	c := &cl.c
+	fetcher, err := importer.NewFetcher(c.ImageFetch)
+	if err != nil {
+		return image.Config{}, err
+	}
+	out := image.Config{Engine: c.Engines["image"], Backend: c.Images, Policy: c.Policy["image"], PolicyOptions: c.PolicyOptions["image"], Publish: cl.Bus.PublishEvent,
+		Fetcher: fetcher, Limits: imageLimits{cl.Identity}, MaxSize: c.MaxImage, Alone: c.Alone, Log: c.Log}
+	if c.ImageSetup != nil {
+		c.ImageSetup(&out)
+	}
+	return out, nil
+}
+
+// imageLimits is the edge from image to identity's unified limits. A resource that
+// is not registered is unlimited.
+type imageLimits struct{ svc *identity.Service }
+
+var _ image.Limits = imageLimits{}
+
+func (w imageLimits) Limits(ctx context.Context, project string) (map[string]int64, error) {
+	if err := store.Outside(ctx); err != nil {
+		return nil, err
+	}
+	ctx = nacre.AsService(ctx, "image")
+	registered, err := w.svc.ListRegisteredLimits(ctx, nacre.Query{})
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]int64{}
+	for _, l := range registered {
+		if strings.HasPrefix(l.ResourceName, "image_") {
+			out[l.ResourceName] = int64(l.DefaultLimit)
+		}
+	}
+	if len(out) == 0 {
+		return nil, nil
+	}
+	own, err := w.svc.ListLimits(ctx, nacre.Query{Filters: []nacre.Filter{{Name: "project_id", Value: project}}})
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range own {
+		if _, known := out[l.ResourceName]; known && string(l.ProjectID) == project {
+			out[l.ResourceName] = int64(l.ResourceLimit)
+		}
+	}
+	return out, nil
 }

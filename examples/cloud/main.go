@@ -15,6 +15,7 @@ import (
 	hypervisor "github.com/nacre-cloud/nacre/compute/hypervisor/fake"
 	"github.com/nacre-cloud/nacre/image/backend/file"
 	dataplane "github.com/nacre-cloud/nacre/network/dataplane/fake"
+	"github.com/nacre-cloud/nacre/objectstore/blob/fs"
 	"github.com/nacre-cloud/nacre/servers"
 	"github.com/nacre-cloud/nacre/store"
 	"github.com/nacre-cloud/nacre/store/bunstore"
@@ -37,6 +38,10 @@ func open(ctx context.Context, dir, url, password string) (*servers.Cloud, error
 	if err != nil {
 		return nil, err
 	}
+	objects, err := fs.New(filepath.Join(dir, "objects"), fs.Options{})
+	if err != nil {
+		return nil, err
+	}
 	guests, err := hypervisor.New(hypervisor.Config{Dir: filepath.Join(dir, "guests")})
 	if err != nil {
 		return nil, err
@@ -46,7 +51,7 @@ func open(ctx context.Context, dir, url, password string) (*servers.Cloud, error
 		return nil, err
 	}
 	cloud, err := servers.New(ctx, servers.Config{
-		Engines: engines, Images: images, URL: url, AdminPassword: password,
+		Engines: engines, Images: images, Objects: objects, URL: url, AdminPassword: password,
 		Hosts: []servers.Host{{Name: "node1", Hypervisor: guests, Dataplane: packets}},
 	})
 	if err != nil {

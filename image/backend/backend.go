@@ -1,6 +1,11 @@
 // Package backend is the contract between image and whatever keeps the bytes of
 // images: a small [Driver] interface that imports the module root only. Drivers:
-// backend/file, backend/mem. backend/backendtest is the suite that each passes.
+// backend/file, backend/mem, backend/s3, backend/object (Swift's API) and the
+// read-only backend/web (glance's http). backend/backendtest is the suite that each passes.
+//
+// What a driver can do beyond keeping bytes it shows by further interfaces:
+// [Described] (what administrators see), [Addresser] (URLs for the locations API)
+// and [Remote] (bytes at URLs that others gave).
 package backend
 
 import (
@@ -23,4 +28,27 @@ type Driver interface {
 	Delete(ctx context.Context, key string) error
 	// List names every key, also those of unfinished Puts, for audits.
 	List(ctx context.Context) ([]string, error)
+}
+
+// Described is a driver that tells about itself.
+type Described interface {
+	// Kind is glance's name for the type: file, http, swift, s3, rbd.
+	Kind() string
+	// Properties are shown to administrators; never secrets.
+	Properties() map[string]any
+}
+
+// Addresser is a driver that can name a blob by a URL.
+type Addresser interface {
+	URL(key string) string
+}
+
+// Remote is a driver that reads what is at a URL. Its Put is
+// nacre.NotImplemented.
+type Remote interface {
+	// CheckURL refuses a URL that the driver can't or may not read, with
+	// nacre.Invalid, without reading it.
+	CheckURL(ctx context.Context, url string) error
+	// OpenURL reads it; size is -1 when unknown.
+	OpenURL(ctx context.Context, url string) (r io.ReadCloser, size int64, err error)
 }

@@ -19,6 +19,8 @@ import (
 	"github.com/nacre-cloud/nacre/image/backend"
 	"github.com/nacre-cloud/nacre/image/backend/file"
 	"github.com/nacre-cloud/nacre/network/dataplane"
+	"github.com/nacre-cloud/nacre/objectstore/blob"
+	"github.com/nacre-cloud/nacre/objectstore/blob/fs"
 	"github.com/nacre-cloud/nacre/servers"
 	"github.com/nacre-cloud/nacre/servers/kit"
 	"github.com/nacre-cloud/nacre/store"
@@ -36,8 +38,10 @@ var parts = servers.Parts{
 	Images: map[string]func(string) (backend.Driver, error){
 		"file": func(dir string) (backend.Driver, error) { return file.New(dir, file.Options{}) },
 	},
+	Objects:     map[string]func(string) (blob.Store, error){"fs": func(dir string) (blob.Store, error) { return fs.New(dir, fs.Options{}) }},
 	Hypervisors: map[string]func(context.Context, servers.Site) (hypervisor.Driver, error){"fake": fakeHypervisor, "libvirt": libvirtHypervisor},
 	Dataplanes:  map[string]func(context.Context, servers.Site) (dataplane.Driver, error){"fake": fakeDataplane, "linux": linuxDataplane},
+	Identity:    identitySetup,
 }
 
 func main() { servers.Main("allinone", parts) }

@@ -84,7 +84,7 @@ type Cloud struct {
 // User is somebody's clients: the provider's, and one for each service.
 type User struct {
 	*gophercloud.ProviderClient
-	Identity, Image, Compute, Network, Placement *gophercloud.ServiceClient
+	Identity, Image, Compute, Network, Placement, Objects *gophercloud.ServiceClient
 	// ProjectID and ID are the project's and the user's.
 	ProjectID, ID string
 }
@@ -216,7 +216,7 @@ func NewUser(p *gophercloud.ProviderClient, eo gophercloud.EndpointOpts) (*User,
 		make func(*gophercloud.ProviderClient, gophercloud.EndpointOpts) (*gophercloud.ServiceClient, error)
 	}{
 		{&u.Identity, openstack.NewIdentityV3}, {&u.Image, openstack.NewImageV2}, {&u.Compute, openstack.NewComputeV2},
-		{&u.Network, openstack.NewNetworkV2}, {&u.Placement, openstack.NewPlacementV1},
+		{&u.Network, openstack.NewNetworkV2}, {&u.Placement, openstack.NewPlacementV1}, {&u.Objects, openstack.NewObjectStorageV1},
 	} {
 		var err error
 		if *s.to, err = s.make(p, eo); err != nil {

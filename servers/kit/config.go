@@ -19,17 +19,25 @@ import (
 // Config is how a server is run. Each field can be set in a YAML file, by a
 // variable (NACRE_STATE_DIR) and by a flag (-state-dir); the later wins.
 type Config struct {
-	Listen   string `yaml:"listen" doc:"address and port to listen on"`
-	URL      string `yaml:"url" doc:"address as clients see it, for the catalog; empty is http:// (or https://) and listen"`
-	StateDir string `yaml:"state_dir" doc:"directory of databases, images, keys and clouds.yaml"`
-	Region   string `yaml:"region" doc:"region of the catalog's endpoints"`
+	Listen        string   `yaml:"listen" doc:"address and port to listen on"`
+	ObjectListen  string   `yaml:"object_listen" doc:"address and port of the object store's own listener; auto is port 8080 where listen is the default, else none; none serves it below the main address only"`
+	ObjectURL     string   `yaml:"object_url" doc:"the object store's address as clients see it; empty is that of its listener"`
+	ObjectDomains []string `yaml:"object_domains" doc:"host names below which containers and S3 buckets are served as hosts"`
+	URL           string   `yaml:"url" doc:"address as clients see it, for the catalog; empty is http:// (or https://) and listen"`
+	StateDir      string   `yaml:"state_dir" doc:"directory of databases, images, keys and clouds.yaml"`
+	Region        string   `yaml:"region" doc:"region of the catalog's endpoints"`
 
-	Engine     string   `yaml:"engine" doc:"database engine of every area"`
-	Bus        string   `yaml:"bus" doc:"message bus"`
-	Images     string   `yaml:"images" doc:"where the bytes of images are kept"`
-	Hypervisor string   `yaml:"hypervisor" doc:"driver that runs guests: fake, libvirt"`
-	Dataplane  string   `yaml:"dataplane" doc:"driver that carries packets: fake, linux"`
-	Hosts      []string `yaml:"hosts" doc:"names of the hosts in this process; real drivers serve one"`
+	Engine         string   `yaml:"engine" doc:"database engine of every area"`
+	Bus            string   `yaml:"bus" doc:"message bus"`
+	Images         string   `yaml:"images" doc:"where the bytes of images are kept"`
+	Objects        string   `yaml:"objects" doc:"where the bytes of objects are kept"`
+	ImageStores    []string `yaml:"image_stores" doc:"names of further stores for images, beside the default one; each is like it"`
+	ImageAnyFormat bool     `yaml:"image_any_format" doc:"take images whose bytes are not of the declared format; unsafe ones are refused all the same"`
+	ImageLocations bool     `yaml:"image_locations" doc:"show where images are, and let images be at URLs (glance's show_multiple_locations and http store)"`
+	ImageFetchNets []string `yaml:"image_fetch_nets" doc:"networks (CIDR) that web-download may reach though they are not public, on any port"`
+	Hypervisor     string   `yaml:"hypervisor" doc:"driver that runs guests: fake, libvirt"`
+	Dataplane      string   `yaml:"dataplane" doc:"driver that carries packets: fake, linux"`
+	Hosts          []string `yaml:"hosts" doc:"names of the hosts in this process; real drivers serve one"`
 
 	External  string   `yaml:"external" doc:"subnet of the network public; empty makes none"`
 	Private   string   `yaml:"private" doc:"subnet of the network demo; empty makes none"`
@@ -43,6 +51,9 @@ type Config struct {
 	PolicyNoScope     []string `yaml:"policy_no_scope" doc:"areas that do not enforce the scope of tokens"`
 	PolicyOldDefaults []string `yaml:"policy_old_defaults" doc:"areas that honour the rules' deprecated defaults too"`
 
+	Federation      string `yaml:"federation" doc:"file that says how users of identity providers come in; empty is federation.yaml in state_dir, if it is there"`
+	CatalogTemplate string `yaml:"catalog_template" doc:"file of a catalog to serve instead of the stored one, in Keystone's format"`
+
 	LogLevel  string `yaml:"log_level" doc:"debug, info, warn or error"`
 	LogFormat string `yaml:"log_format" doc:"text or json"`
 	TLSCert   string `yaml:"tls_cert" doc:"file of the certificate chain; with tls_key it turns TLS on"`
@@ -51,7 +62,7 @@ type Config struct {
 
 // Default is a configuration before any file.
 func Default() Config {
-	return Config{Listen: "127.0.0.1:5000", StateDir: defaultStateDir(), Region: "RegionOne", Engine: "sqlite", Bus: "memory", Images: "file",
+	return Config{Listen: "127.0.0.1:5000", StateDir: defaultStateDir(), Region: "RegionOne", Engine: "sqlite", Bus: "memory", Images: "file", Objects: "fs", ObjectListen: "auto",
 		Hypervisor: "fake", Dataplane: "fake", Hosts: []string{"node1"}, External: "172.24.4.0/24", Private: "10.20.0.0/24", Accel: "auto",
 		Instances: "/var/lib/nacre/instances", LogLevel: "warn", LogFormat: "text"}
 }

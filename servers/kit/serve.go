@@ -3,6 +3,7 @@ package kit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -19,23 +20,49 @@ func Listen(c *Config) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.URL == "" {
-		addr := l.Addr().(*net.TCPAddr)
-		host := addr.IP.String()
-		if addr.IP.IsUnspecified() {
-			host = "127.0.0.1"
+	return l, fillURL(&c.URL, l, c)
+}
+
+// ListenObjects opens the object store's own listener, if it is to have one, and
+// fills in its URL where that is not set.
+func ListenObjects(c *Config) (net.Listener, error) {
+	at := c.ObjectListen
+	if at == "auto" {
+		at = "none"
+		if c.Listen == Default().Listen {
+			at = "127.0.0.1:8080"
 		}
-		scheme := "http://"
-		if c.TLSCert != "" {
-			scheme = "https://"
-		}
-		_, port, err := net.SplitHostPort(l.Addr().String())
-		if err != nil {
-			return nil, errors.Join(err, l.Close())
-		}
-		c.URL = scheme + net.JoinHostPort(host, port)
 	}
-	return l, nil
+	if at == "none" || at == "" {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", at)
+	if err != nil {
+		return nil, fmt.Errorf("object_listen: %w", err)
+	}
+	return l, fillURL(&c.ObjectURL, l, c)
+}
+
+// fillURL fills in a listener's address as clients see it.
+func fillURL(url *string, l net.Listener, c *Config) error {
+	if *url != "" {
+		return nil
+	}
+	addr := l.Addr().(*net.TCPAddr)
+	host := addr.IP.String()
+	if addr.IP.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	scheme := "http://"
+	if c.TLSCert != "" {
+		scheme = "https://"
+	}
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	*url = scheme + net.JoinHostPort(host, port)
+	return nil
 }
 
 // Serve answers on a listener until ctx ends; then it takes no new requests and

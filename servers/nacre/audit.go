@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/image/backend/file"
+	"github.com/nacre-cloud/nacre/objectstore/blob/fs"
 	"github.com/nacre-cloud/nacre/servers"
 	"github.com/nacre-cloud/nacre/servers/kit"
 	"github.com/nacre-cloud/nacre/store"
@@ -32,6 +34,9 @@ func run(args []string, out io.Writer) error {
 	ctx, err := p.Parse(args)
 	if exited || err != nil {
 		return err
+	}
+	if of, ok := map[string]string{"fernet": "fernet-keys", "receipt": "receipt-keys", "credential": "credential-keys"}[strings.Fields(ctx.Command())[0]]; ok {
+		c.repository = of
 	}
 	return ctx.Run(&c)
 }
@@ -58,6 +63,9 @@ func (a *auditCmd) Run(c *cli, out io.Writer) error {
 	}
 	var err error
 	if cfg.Images, err = file.New(filepath.Join(c.StateDir, "images"), file.Options{}); err != nil {
+		return err
+	}
+	if cfg.Objects, err = fs.New(filepath.Join(c.StateDir, "objects"), fs.Options{}); err != nil {
 		return err
 	}
 	findings, err := a.look(ctx, cfg)

@@ -5,7 +5,17 @@
 //	nacre policy list compute         the rules of an area with their defaults
 //	nacre policy explain RULE --role member --project P --target project_id=P
 //
-// audit ends with status 1 when it finds something; -o json is for programs.
+// And what keystone-manage does for a Keystone:
+//
+//	nacre db migrate                  bring the databases to this program's schema
+//	nacre bootstrap                   the administrator, roles and identity endpoints
+//	nacre fernet setup|rotate         the keys of tokens; receipt, of auth receipts
+//	nacre credential setup|rotate|migrate
+//	nacre mapping test --rules rules.json --input assertion.txt
+//	nacre doctor                      settings that nobody wants
+//
+// audit and doctor end with status 1 when they find something; -o json is for
+// programs.
 package main
 
 import (
@@ -20,6 +30,18 @@ type cli struct {
 
 	Audit  auditCmd  `cmd:"" help:"Look for what does not hold that always must."`
 	Policy policyCmd `cmd:"" help:"Show and explain policy rules."`
+
+	DB         dbCmd         `cmd:"" name:"db" help:"The databases."`
+	Bootstrap  bootstrapCmd  `cmd:"" help:"Make the administrator, the roles and the identity endpoints (keystone-manage bootstrap)."`
+	Fernet     fernetCmd     `cmd:"" help:"The keys of tokens."`
+	Receipt    receiptCmd    `cmd:"" help:"The keys of auth receipts."`
+	Credential credentialCmd `cmd:"" help:"The keys of credentials."`
+	Token      tokenCmd      `cmd:"" help:"The keys of JWS tokens."`
+	Mapping    mappingCmd    `cmd:"" help:"Mappings of federation."`
+	Doctor     doctorCmd     `cmd:"" help:"Look for settings that nobody wants."`
+
+	// repository is the key repository that the command is about.
+	repository string
 }
 
 // errFound says that the audit found something, which has been printed.

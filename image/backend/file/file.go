@@ -154,6 +154,23 @@ func (d *Driver) Delete(_ context.Context, key string) error {
 	return nil
 }
 
+// Kind implements backend.Described.
+func (d *Driver) Kind() string { return "file" }
+
+// Properties implements backend.Described.
+func (d *Driver) Properties() map[string]any {
+	return map[string]any{"data_dir": d.dir, "chunk_size": 256 << 10, "thin_provisioning": false}
+}
+
+// URL implements backend.Addresser.
+func (d *Driver) URL(key string) string {
+	path, err := d.path(key)
+	if err != nil {
+		return ""
+	}
+	return "file://" + path
+}
+
 // List implements backend.Driver.
 func (d *Driver) List(ctx context.Context) ([]string, error) {
 	var keys []string

@@ -81,6 +81,12 @@ func (d *Driver) Delete(_ context.Context, key string) error {
 	return nil
 }
 
+// Kind implements backend.Described.
+func (d *Driver) Kind() string { return "mem" }
+
+// Properties implements backend.Described.
+func (d *Driver) Properties() map[string]any { return map[string]any{} }
+
 // List implements backend.Driver.
 func (d *Driver) List(context.Context) ([]string, error) {
 	d.mu.Lock()

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/nacre-cloud/nacre/identity"
+	identityapi "github.com/nacre-cloud/nacre/identity/api"
+	"github.com/nacre-cloud/nacre/identity/federation/setup"
+	"github.com/nacre-cloud/nacre/identity/ldap"
+	"github.com/nacre-cloud/nacre/servers/kit"
+)
+
+// identitySetup reads how identity's users come from elsewhere.
+func identitySetup(cfg kit.Config) (func(*identity.Config, *identityapi.Config), error) {
+	var users identity.FederationConfig
+	var logins identityapi.FederationConfig
+	file := cfg.Federation
+	if file == "" {
+		file = filepath.Join(cfg.StateDir, "federation.yaml")
+	}
+	var err error
+	if users, logins, err = setup.Read(file); err != nil && (cfg.Federation != "" || !errors.Is(err, fs.ErrNotExist)) {
+		return nil, err
+	}
+	var catalog *identity.CatalogTemplate
+	if cfg.CatalogTemplate != "" {
+		f, err := os.Open(cfg.CatalogTemplate)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close() //nolint:errcheck // only read
+		if catalog, err = identity.ParseCatalogTemplate(f); err != nil {
+			return nil, err
+		}
+	}
+	return func(c *identity.Config, a *identityapi.Config) {
+		c.Federation, c.CatalogTemplate, c.OpenDirectory = users, catalog, ldap.Open
+		a.Federation = logins
+	}, nil
+}
