@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"encoding/json"
 	"time"
 
@@ -57,7 +58,7 @@ type projectTag struct {
 type User struct {
 	ID       string `store:"id,pk" json:"id"`
 	DomainID string `store:"domain_id,unique=user_local_name" json:"domain_id"`
-	Name     string `store:"name,index=user_name" json:"name"`
+	Name     string `store:"name,index=user_any_name" json:"name"`
 	// LocalName is Name for a user who is kept here. One that an identity provider
 	// or a directory vouches for has none: its name need not be its own.
 	LocalName string `store:"local_name,null,unique=user_local_name" json:"-"`
@@ -247,10 +248,29 @@ func newTables(e store.Engine) tables {
 	}
 }
 
+// steps bring older databases forward.
+var steps = []store.Step{{
+	// Names of users whom others vouch for need not be their own in a domain.
+	Version: 1, Name: "users' local names", Drop: []string{"user.user_name"},
+	Fill: func(ctx context.Context, e store.Engine) error {
+		users := newTables(e).users
+		us, err := users.Where(ctx, store.IsNull("local_name"))
+		if err != nil {
+			return err
+		}
+		for _, u := range us {
+			if _, err := users.UpdateWhere(ctx, store.Eq("id", u.ID), store.Set{"local_name": u.Name}); err != nil {
+				return err
+			}
+		}
+		return nil
+	},
+}}
+
 // Schema is what identity keeps in its database.
 func Schema() *store.Schema {
 	t := newTables(nil)
-	return &store.Schema{Area: "identity", Tables: append(partTables(), []*store.TableDef{
+	return &store.Schema{Area: "identity", Version: 1, Steps: steps, Tables: append(partTables(), []*store.TableDef{
 		t.projects.Def(), t.projectTags.Def(), t.users.Def(), t.passwords.Def(), t.oldPasswords.Def(), t.failures.Def(), t.totpUses.Def(), t.groups.Def(), t.members.Def(),
 		t.roles.Def(), t.implied.Def(), t.assignments.Def(), t.services.Def(), t.endpoints.Def(), t.regions.Def(),
 		t.revocations.Def(), t.appCreds.Def(), t.endpointsFor.Def(), t.credentials.Def(), t.rules.Def(),

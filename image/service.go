@@ -161,9 +161,35 @@ func New(c Config) (*Service, error) {
 	return s, err
 }
 
+// steps bring older databases forward.
+var steps = []store.Step{{
+	// There was one store, and the image's row itself had the key.
+	Version: 1, Name: "images in several stores",
+	Fill: func(ctx context.Context, e store.Engine) error {
+		images := store.NewTable[Image](e, "image")
+		old, err := images.Where(ctx, store.Not(store.Eq("blob_key", "")), store.Eq("blob_store", ""))
+		if err != nil {
+			return err
+		}
+		for _, im := range old {
+			if _, err := images.Update(ctx, im.ID, func(im *Image) error {
+				if im.Status == Saving || im.Status == Queued {
+					im.BlobStore = "default"
+					return nil
+				}
+				im.Locations, im.BlobKey = []Location{{Store: "default", Key: im.BlobKey}}, ""
+				return nil
+			}); err != nil {
+				return err
+			}
+		}
+		return nil
+	},
+}}
+
 // Schema is what the area keeps.
 func Schema() *store.Schema {
-	s := &store.Schema{Area: "image", Tables: []*store.TableDef{store.Define[Image]("image"), store.Define[Tag]("image_tag"), store.Define[Property]("image_property"),
+	s := &store.Schema{Area: "image", Version: 1, Steps: steps, Tables: []*store.TableDef{store.Define[Image]("image"), store.Define[Tag]("image_tag"), store.Define[Property]("image_property"),
 		store.Define[Member]("image_member"), store.Define[Task]("image_task"), store.Define[Cached]("image_cached"), reconcile.Table(), outbox.Table()}}
 	s.Tables = append(s.Tables, metadefs.Tables()...)
 	return s

@@ -76,6 +76,9 @@ type Schema struct {
 type Step struct {
 	Version int
 	Name    string
+	// Drop names indexes, "table.index", that the database may have and the schema
+	// no longer has. They go before Fill runs.
+	Drop []string
 	// Fill moves data; it runs in the migration's transaction and may be nil.
 	Fill func(ctx context.Context, e Engine) error
 }

@@ -10,6 +10,7 @@ import (
 	identityapi "github.com/nacre-cloud/nacre/identity/api"
 	"github.com/nacre-cloud/nacre/identity/federation/setup"
 	"github.com/nacre-cloud/nacre/identity/ldap"
+	identitysetup "github.com/nacre-cloud/nacre/identity/setup"
 	"github.com/nacre-cloud/nacre/servers/kit"
 )
 
@@ -25,6 +26,16 @@ func identitySetup(cfg kit.Config) (func(*identity.Config, *identityapi.Config),
 	if users, logins, err = setup.Read(file); err != nil && (cfg.Federation != "" || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, err
 	}
+	settings := func(*identity.Config) {}
+	file = cfg.Identity
+	if file == "" {
+		file = filepath.Join(cfg.StateDir, "identity.yaml")
+	}
+	if read, err := identitysetup.Read(file); err == nil {
+		settings = read
+	} else if cfg.Identity != "" || !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	var catalog *identity.CatalogTemplate
 	if cfg.CatalogTemplate != "" {
 		f, err := os.Open(cfg.CatalogTemplate)
@@ -37,6 +48,7 @@ func identitySetup(cfg kit.Config) (func(*identity.Config, *identityapi.Config),
 		}
 	}
 	return func(c *identity.Config, a *identityapi.Config) {
+		settings(c)
 		c.Federation, c.CatalogTemplate, c.OpenDirectory = users, catalog, ldap.Open
 		a.Federation = logins
 	}, nil

@@ -51,6 +51,7 @@ type Config struct {
 	PolicyNoScope     []string `yaml:"policy_no_scope" doc:"areas that do not enforce the scope of tokens"`
 	PolicyOldDefaults []string `yaml:"policy_old_defaults" doc:"areas that honour the rules' deprecated defaults too"`
 
+	Identity        string `yaml:"identity" doc:"file of identity's settings (password rules, hashes, tokens, limits) under keystone.conf's names; empty is identity.yaml in state_dir, if it is there"`
 	Federation      string `yaml:"federation" doc:"file that says how users of identity providers come in; empty is federation.yaml in state_dir, if it is there"`
 	CatalogTemplate string `yaml:"catalog_template" doc:"file of a catalog to serve instead of the stored one, in Keystone's format"`
 

@@ -32,7 +32,10 @@ func run(args []string, out io.Writer) error {
 		return err
 	}
 	ctx, err := p.Parse(args)
-	if exited || err != nil {
+	if exited {
+		return nil // help was asked for and shown
+	}
+	if err != nil {
 		return err
 	}
 	if of, ok := map[string]string{"fernet": "fernet-keys", "receipt": "receipt-keys", "credential": "credential-keys"}[strings.Fields(ctx.Command())[0]]; ok {

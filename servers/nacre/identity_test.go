@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -106,4 +107,12 @@ func TestMapping(t *testing.T) {
 	require.NoError(t, os.WriteFile(rules, []byte(`[{"local":[]}]`), 0o600))
 	_, err = nacreCommand("mapping", "test", "--rules", rules, "--input", input)
 	require.ErrorContains(t, err, "'remote' is a required property")
+}
+
+func TestHelpIsNoError(t *testing.T) {
+	var out bytes.Buffer
+	require.NoError(t, run([]string{"--help"}, &out))
+	require.Contains(t, out.String(), "The operator's tool for a Nacre cloud.")
+	require.Error(t, run([]string{"nonsense"}, &out))
+	require.Error(t, run(nil, &out))
 }

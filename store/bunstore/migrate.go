@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nacre-cloud/nacre/store"
@@ -158,17 +159,27 @@ func (e *Engine) migrate(ctx context.Context, x *tx, s *store.Schema) error {
 		return err
 	}
 	if m.stamped {
-		if err := e.runSteps(ctx, s, m.stamp); err != nil {
+		if err := e.runSteps(ctx, x, s, m.stamp); err != nil {
 			return err
 		}
 	}
 	return x.Statement(ctx, func() error { return e.failure(ctx, e.stamp(ctx, x.s, s, m), nil) })
 }
 
-func (e *Engine) runSteps(ctx context.Context, s *store.Schema, stamp int) error {
+func (e *Engine) runSteps(ctx context.Context, x *tx, s *store.Schema, stamp int) error {
 	steps := slices.SortedFunc(slices.Values(s.Steps), func(a, b store.Step) int { return a.Version - b.Version })
 	for _, step := range steps {
-		if step.Version <= stamp || step.Fill == nil {
+		if step.Version <= stamp {
+			continue
+		}
+		for _, name := range step.Drop {
+			table, index, _ := strings.Cut(name, ".")
+			w := (&builder{d: e.dialect}).str("DROP INDEX IF EXISTS ").ident(indexName(table, index))
+			if err := x.Statement(ctx, func() error { _, err := x.s.exec(ctx, plain(string(w.b))); return e.failure(ctx, err, nil) }); err != nil {
+				return fmt.Errorf("store: %s: step %d (%s): index %s: %w", s.Area, step.Version, step.Name, name, err)
+			}
+		}
+		if step.Fill == nil {
 			continue
 		}
 		if err := step.Fill(ctx, e); err != nil {

@@ -103,16 +103,22 @@ func (e *Engine) missing(s *store.Schema) string {
 // migrate makes what is missing and runs the steps after stamp; on failure all
 // is as it was.
 func (e *Engine) migrate(ctx context.Context, x *tx, s *store.Schema, stamp int) (err error) {
+	var drop []string
+	for _, step := range s.Steps {
+		if step.Version > stamp {
+			drop = append(drop, step.Drop...)
+		}
+	}
 	e.mu.Lock()
 	before := e.tables
 	e.tables = maps.Clone(before)
 	for _, def := range s.Tables {
 		old := e.tables[def.Name]
-		if old != nil && old.lacks(def) == "" {
+		if old != nil && old.lacks(def) == "" && !old.drops(drop) {
 			continue
 		}
 		var t *table
-		if t, err = rebuild(old, def); err != nil {
+		if t, err = rebuild(old, def, drop); err != nil {
 			break
 		}
 		e.tables[def.Name] = t

@@ -195,7 +195,7 @@ func (t *table) distinct(n int, r *row) bool {
 
 // rebuild makes a table with def's columns and indexes besides the old ones, and
 // the old rows in it.
-func rebuild(old *table, def *store.TableDef) (*table, error) {
+func rebuild(old *table, def *store.TableDef, drop []string) (*table, error) {
 	t := &table{name: def.Name, pos: map[string]int{}, key: def.Pos(def.Key), def: def}
 	t.cols = slices.Clone(def.Columns)
 	if old != nil {
@@ -217,7 +217,7 @@ func rebuild(old *table, def *store.TableDef) (*table, error) {
 	}
 	if old != nil {
 		for _, ix := range old.indexes {
-			if slices.ContainsFunc(t.indexes, func(k index) bool { return k.name == ix.name }) {
+			if slices.ContainsFunc(t.indexes, func(k index) bool { return k.name == ix.name }) || slices.Contains(drop, def.Name+"."+ix.name) {
 				continue
 			}
 			cols := make([]int, len(ix.cols))
@@ -262,6 +262,11 @@ func (d *data) holds(n int, r *row) bool {
 		return !found
 	})
 	return found
+}
+
+// drops says that a table has an index that is to go.
+func (t *table) drops(drop []string) bool {
+	return slices.ContainsFunc(t.indexes, func(ix index) bool { return slices.Contains(drop, t.name+"."+ix.name) })
 }
 
 // lacks says what of def the table does not have, or "".

@@ -61,7 +61,30 @@ func fillV2(ctx context.Context, e store.Engine) error {
 	return nil
 }
 
+// loose is a table whose names were unique once.
+type looseV0 struct {
+	ID   string `store:"id,pk"`
+	Name string `store:"name,unique=name"`
+}
+
+type looseV1 struct {
+	ID   string `store:"id,pk"`
+	Name string `store:"name,index=by_name"`
+}
+
 func (s suite) migrate(t *testing.T) {
+	t.Run("an index that goes", func(t *testing.T) {
+		e, ctx := s.open(t), deadline(t)
+		before := &store.Schema{Area: "loose", Tables: []*store.TableDef{store.Define[looseV0]("loose")}}
+		after := &store.Schema{Area: "loose", Version: 1, Tables: []*store.TableDef{store.Define[looseV1]("loose")}, Steps: []store.Step{{Version: 1, Name: "names need not differ", Drop: []string{"loose.name", "loose.never_there"}}}}
+		require.NoError(t, e.Migrate(ctx, before, true))
+		old := store.NewTable[looseV0](e, "loose")
+		require.NoError(t, old.Insert(ctx, looseV0{"1", "a"}))
+		require.True(t, store.IsDuplicate(old.Insert(ctx, looseV0{"2", "a"})))
+		require.NoError(t, e.Migrate(ctx, after, true))
+		require.NoError(t, e.Migrate(ctx, after, false))
+		require.NoError(t, store.NewTable[looseV1](e, "loose").Insert(ctx, looseV1{"2", "a"}))
+	})
 	t.Run("a new database", func(t *testing.T) {
 		e, ctx := s.open(t), deadline(t)
 		items := store.NewTable[itemV1](e, "items")
