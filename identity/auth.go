@@ -183,6 +183,11 @@ func (s *Service) authPassword(ctx context.Context, req *AuthRequest, a *authSta
 
 func (s *Service) authToken(ctx context.Context, req *AuthRequest, a *authState) error {
 	i, err := s.lookUp(ctx, req.Token, 0)
+	if nacre.KindOf(err) == nacre.Unauthenticated {
+		// Not 401: in Keystone a token that is shown for another is looked up like one
+		// that is asked about.
+		return &nacre.Error{Kind: nacre.NotFound, Code: "TokenNotFound", Message: "Failed to validate token", Err: err}
+	}
 	if err != nil {
 		return err
 	}
