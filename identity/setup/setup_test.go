@@ -73,7 +73,7 @@ default: {max_project_tree_depth: 3}
 
 func TestMistakes(t *testing.T) {
 	for text, want := range map[string]string{
-		"security_complience: {}":                                      "security_complience",
+		"security_complaints: {}":                                      "security_complaints",
 		"security_compliance: {lockout_failure_attempts: -1}":          "negative",
 		"security_compliance: {lockout_duration: 0}":                   "lockout_duration",
 		"security_compliance: {report_invalid_password_hash: [event]}": "secret_key_file",
