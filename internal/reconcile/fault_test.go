@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -331,18 +332,21 @@ func eachCall(t *testing.T, faulty func(call, n int) bool, dies bool) {
 		needed := 0 // calls until the last work is over, without a fault
 		for n := 0; n <= needed; n++ {
 			good, bad := fmt.Sprint("good", n), fmt.Sprint("bad", n)
-			calls := 0
+			var calls atomic.Int64
 			sick := storetest.Faulty(w.engine, func(string, string) error {
-				if calls++; n > 0 && faulty(calls, n) {
+				if call := int(calls.Add(1)); n > 0 && faulty(call, n) {
 					return errCrash
 				}
 				return nil
 			})
+			var mu sync.Mutex
 			outside := map[string]bool{}
 			h := reconcile.Handler{
 				Steps: map[string]reconcile.Step{
 					"make": func(ctx context.Context, j *reconcile.Job) (reconcile.Next, error) {
+						mu.Lock()
 						outside[j.ObjectID] = true
+						mu.Unlock()
 						return reconcile.Goto("wait"), w.set(ctx, j, "made")
 					},
 					"wait": func(ctx context.Context, j *reconcile.Job) (reconcile.Next, error) {
@@ -356,7 +360,9 @@ func eachCall(t *testing.T, faulty func(call, n int) bool, dies bool) {
 					},
 				},
 				Expire: func(ctx context.Context, j *reconcile.Job, err error) error {
+					mu.Lock()
 					delete(outside, j.ObjectID)
+					mu.Unlock()
 					return w.set(ctx, j, "error: "+err.Error())
 				},
 			}
@@ -369,7 +375,7 @@ func eachCall(t *testing.T, faulty func(call, n int) bool, dies bool) {
 			if n == 0 {
 				for all := []reconcile.Work{{}}; len(all) > 0; {
 					pass(time.Millisecond)
-					needed = calls
+					needed = int(calls.Load())
 					var err error
 					all, err = well.All(context.Background())
 					require.NoError(w.t, err)
@@ -384,7 +390,9 @@ func eachCall(t *testing.T, faulty func(call, n int) bool, dies bool) {
 			p.stop()
 			require.Equal(w.t, "done", w.state(good), "fault at call %d", n)
 			require.Equal(w.t, "error: bad", w.state(bad), "fault at call %d", n)
+			mu.Lock()
 			require.Equal(w.t, map[string]bool{good: true}, outside, "fault at call %d", n)
+			mu.Unlock()
 			w.idle(well)
 		}
 		require.Greater(w.t, needed, 20)
