@@ -180,7 +180,7 @@ func (s *segments) write(batch []*waiting) {
 	fail := func(err error) {
 		if s.active != nil {
 			_ = s.active.Close()
-			s.active = nil
+			s.leave()
 		}
 		for _, w := range batch {
 			w.err = err
@@ -221,6 +221,14 @@ func (s *segments) write(batch []*waiting) {
 	s.off = off
 }
 
+// leave says that the active segment is no longer written to. Removals look, so it
+// says it under the lock, which the writer does not hold.
+func (s *segments) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.active = nil
+}
+
 // roll begins a new segment when there is none or n more bytes don't fit.
 func (s *segments) roll(n int64) error {
 	if s.active != nil && s.off+n <= s.max {
@@ -230,7 +238,7 @@ func (s *segments) roll(n int64) error {
 		if err := s.active.Close(); err != nil {
 			return err
 		}
-		s.active = nil
+		s.leave()
 	}
 	next := s.seg + 1
 	if err := s.note(next); err != nil {
