@@ -116,7 +116,7 @@ func New(c Config) (*Service, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Policy == nil {
-		p, err := DefaultPolicy(c.PolicyOptions)
+		p, err := DefaultPolicy(c.PolicyOptions, c.Log)
 		if err != nil {
 			return nil, err
 		}
@@ -222,10 +222,11 @@ func (s *Service) emit(ctx context.Context, typ, resource, project string, paylo
 	return s.events.Emit(ctx, typ, resource, project, payload)
 }
 
-// DefaultPolicy is nova's rules with their defaults, as the options adjust them.
-func DefaultPolicy(o nacre.PolicyOptions) (nacre.Enforcer, error) {
+// DefaultPolicy is nova's rules with their defaults, as the options adjust them. log may
+// be nil.
+func DefaultPolicy(o nacre.PolicyOptions, log *slog.Logger) (nacre.Enforcer, error) {
 	return policy.New(policy.Config{Area: "compute", Rules: Rules(), EnforceScope: true, EnforceNewDefaults: true,
-		Denied: func(rule string) string { return "Policy doesn't allow " + rule + " to be performed." }}.With(o))
+		Denied: func(rule string) string { return "Policy doesn't allow " + rule + " to be performed." }, Log: log}.With(o))
 }
 
 // errIgnored marks an update that found nothing to do.

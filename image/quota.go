@@ -3,10 +3,7 @@ package image
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
-	"slices"
-	"strings"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/store"
@@ -200,22 +197,6 @@ func (s *Service) UsageOf(ctx context.Context) (map[string]Usage, error) {
 		if l, ok := limits[name]; ok {
 			out[name] = Usage{Usage: have, Limit: l}
 		}
-	}
-	return out, nil
-}
-
-// ParseLimits reads "image_count_total=10 image_size_total=1000", for
-// configurations.
-func ParseLimits(text string) (map[string]int64, error) {
-	known := []string{QuotaSize, QuotaStage, QuotaCount, QuotaUploading}
-	out := map[string]int64{}
-	for _, f := range strings.Fields(text) {
-		name, v, _ := strings.Cut(f, "=")
-		var n int64
-		if _, err := fmt.Sscanf(v, "%d", &n); err != nil || !slices.Contains(known, name) {
-			return nil, fmt.Errorf("image: limit %q is not one of %s with a number", f, strings.Join(known, ", "))
-		}
-		out[name] = n
 	}
 	return out, nil
 }

@@ -138,7 +138,7 @@ func New(c Config) (*Service, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Policy == nil {
-		p, err := DefaultPolicy(c.PolicyOptions)
+		p, err := DefaultPolicy(c.PolicyOptions, c.Log)
 		if err != nil {
 			return nil, err
 		}
@@ -215,10 +215,11 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-// DefaultPolicy is glance's rules with their defaults, as the options adjust them.
-func DefaultPolicy(o nacre.PolicyOptions) (nacre.Enforcer, error) {
+// DefaultPolicy is glance's rules with their defaults, as the options adjust them. log may
+// be nil.
+func DefaultPolicy(o nacre.PolicyOptions, log *slog.Logger) (nacre.Enforcer, error) {
 	return policy.New(policy.Config{Area: "image", Rules: Rules(), EnforceScope: true, EnforceNewDefaults: true,
-		Denied: func(rule string) string { return "You are not authorized to complete " + rule + " action." }}.With(o))
+		Denied: func(rule string) string { return "You are not authorized to complete " + rule + " action." }, Log: log}.With(o))
 }
 
 func (s *Service) caller(ctx context.Context) (*nacre.Caller, error) {

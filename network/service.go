@@ -121,7 +121,7 @@ func New(c Config) (*Service, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Policy == nil {
-		p, err := DefaultPolicy(c.PolicyOptions)
+		p, err := DefaultPolicy(c.PolicyOptions, c.Log)
 		if err != nil {
 			return nil, err
 		}
@@ -219,10 +219,11 @@ func (s *Service) emit(ctx context.Context, typ string, o *Std) error {
 	return s.events.Emit(ctx, typ, o.ID, o.ProjectID, map[string]any{"id": o.ID, "name": o.Name, "project_id": o.ProjectID})
 }
 
-// DefaultPolicy is neutron's rules with their defaults, as the options adjust them.
-func DefaultPolicy(o nacre.PolicyOptions) (nacre.Enforcer, error) {
+// DefaultPolicy is neutron's rules with their defaults, as the options adjust them. log may
+// be nil.
+func DefaultPolicy(o nacre.PolicyOptions, log *slog.Logger) (nacre.Enforcer, error) {
 	return policy.New(policy.Config{Area: "network", Rules: Rules(), EnforceScope: true, EnforceNewDefaults: true,
-		Denied: func(rule string) string { return "rule:" + rule + " is disallowed by policy" }}.With(o))
+		Denied: func(rule string) string { return "rule:" + rule + " is disallowed by policy" }, Log: log}.With(o))
 }
 
 // fresh fills in the standard attributes of a new object.

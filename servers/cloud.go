@@ -116,7 +116,7 @@ func (cl *Cloud) compose() error {
 	if cl.Network, err = network.New(network.Config{Engine: c.Engines["network"], Bus: cl.Bus, Policy: c.Policy["network"], PolicyOptions: c.PolicyOptions["network"], Alone: c.Alone, Log: c.Log}); err != nil {
 		return err
 	}
-	if cl.Placement, err = placement.New(placement.Config{Engine: c.Engines["compute"], Policy: c.Policy["placement"], PolicyOptions: c.PolicyOptions["placement"]}); err != nil {
+	if cl.Placement, err = placement.New(placement.Config{Engine: c.Engines["compute"], Policy: c.Policy["placement"], PolicyOptions: c.PolicyOptions["placement"], Log: c.Log}); err != nil {
 		return err
 	}
 	if cl.Compute, err = compute.New(compute.Config{Engine: c.Engines["compute"], Bus: cl.Bus, Placement: cl.Placement, Policy: c.Policy["compute"], PolicyOptions: c.PolicyOptions["compute"],

@@ -1,16 +1,20 @@
 package servers_test
 
 import (
+	"bytes"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/keypairs"
 	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	nacreservers "github.com/nacre-cloud/nacre/servers"
@@ -23,7 +27,10 @@ func TestPolicyFiles(t *testing.T) {
 	dir := filepath.Join(c.StateDir, "policy")
 	require.NoError(t, os.MkdirAll(dir, 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "compute.yaml"), []byte("\"os_compute_api:os-keypairs:create\": \"!\"\n"), 0o600))
-	cloud := open(t, c)
+	var log record
+	cloud, err := nacreservers.OpenLocal(t.Context(), c, simulated, slog.New(slog.NewTextHandler(&log, nil)))
+	require.NoError(t, err)
+	require.NoError(t, cloud.Ready(t.Context()))
 	t.Cleanup(func() { require.NoError(t, cloud.Close()) })
 	compute, image := demo(t, cloud)
 
@@ -31,7 +38,7 @@ func TestPolicyFiles(t *testing.T) {
 		_, err := keypairs.Create(t.Context(), compute, keypairs.CreateOpts{Name: name}).Extract()
 		return err
 	}
-	err := create("a")
+	err = create("a")
 	require.True(t, gophercloud.ResponseCodeIs(err, http.StatusForbidden), "%v", err)
 	require.ErrorContains(t, err, "os_compute_api:os-keypairs:create")
 
@@ -45,10 +52,33 @@ func TestPolicyFiles(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return gophercloud.ResponseCodeIs(add(), http.StatusForbidden) }, 10*time.Second, 50*time.Millisecond)
 
-	// A file that makes no sense changes nothing.
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "image.yaml"), []byte("add_image: \"role:\\\"(\"\n"), 0o600))
-	time.Sleep(1200 * time.Millisecond) // longer than the interval between looks
-	require.True(t, gophercloud.ResponseCodeIs(add(), http.StatusForbidden))
+	// A file that makes no sense changes nothing, and the log says so.
+	// It comes by a rename, as an editor saves: what is read is whole.
+	broken := filepath.Join(dir, "new")
+	require.NoError(t, os.WriteFile(broken, []byte("add_image: rule:not_there\n"), 0o600))
+	require.NoError(t, os.Rename(broken, filepath.Join(dir, "image.yaml")))
+	require.Eventually(t, func() bool {
+		assert.True(t, gophercloud.ResponseCodeIs(add(), http.StatusForbidden))
+		return strings.Contains(log.text(), "the policy file does not compile") && strings.Contains(log.text(), "image.yaml")
+	}, 10*time.Second, 50*time.Millisecond)
+}
+
+// record keeps what is logged.
+type record struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (r *record) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.b.Write(p)
+}
+
+func (r *record) text() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.b.String()
 }
 
 // TestPolicyMistakes shows that a cloud does not start on rules that it can't read.

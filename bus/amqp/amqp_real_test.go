@@ -4,6 +4,7 @@ package amqp_test
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -63,7 +64,7 @@ func TestRabbitMQ(t *testing.T) {
 func deadMessages(t *testing.T, broker *realserver.Rabbit) (n int) {
 	t.Helper()
 	var name string
-	for _, line := range lines(broker.Ctl("list_queues", "-s", "name", "messages")) {
+	for _, line := range strings.Split(broker.Ctl("list_queues", "-s", "name", "messages"), "\n") {
 		var m int
 		if _, err := fmt.Sscan(line, &name, &m); err == nil && name == "nacre.dead" {
 			n = m
@@ -141,14 +142,15 @@ func restart(t *testing.T, broker *realserver.Rabbit) {
 			m.Ack()
 		}
 	}()
-	killed := make(chan struct{})
-	go func() {
-		defer close(killed)
-		time.Sleep(300 * time.Millisecond)
-		broker.Stop()
-		broker.Start()
-	}()
+	restarted := make(chan struct{})
 	for i := range n {
+		if i == n/4 {
+			go func() {
+				defer close(restarted)
+				broker.Stop()
+				broker.Start()
+			}()
+		}
 		body := fmt.Sprint(i)
 		var err error
 		for end := time.Now().Add(90 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
@@ -157,21 +159,9 @@ func restart(t *testing.T, broker *realserver.Rabbit) {
 			}
 		}
 		require.NoError(t, err, body)
-		time.Sleep(5 * time.Millisecond)
 	}
-	<-killed
+	<-restarted
 	require.Eventually(t, func() bool { mu.Lock(); defer mu.Unlock(); return len(got) == n }, 60*time.Second, 50*time.Millisecond)
-}
-
-func lines(s string) (out []string) {
-	start := 0
-	for i := range s {
-		if s[i] == '\n' {
-			out = append(out, s[start:i])
-			start = i + 1
-		}
-	}
-	return append(out, s[start:])
 }
 
 func BenchmarkPublish(b *testing.B) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"time"
@@ -20,7 +21,9 @@ type Config struct {
 	Policy nacre.Enforcer
 	// PolicyOptions adjust the default rules when Policy is nil.
 	PolicyOptions nacre.PolicyOptions
-	IDs           nacre.IDs
+	// Log hears of a policy file that does not compile; nil is slog.Default.
+	Log *slog.Logger
+	IDs nacre.IDs
 }
 
 // Service is placement.
@@ -42,7 +45,7 @@ func New(c Config) (*Service, error) {
 		c.IDs = randomIDs{}
 	}
 	if c.Policy == nil {
-		p, err := defaultPolicy(c.PolicyOptions)
+		p, err := defaultPolicy(c.PolicyOptions, c.Log)
 		if err != nil {
 			return nil, err
 		}

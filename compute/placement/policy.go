@@ -1,6 +1,8 @@
 package placement
 
 import (
+	"log/slog"
+
 	"github.com/google/uuid"
 
 	"github.com/nacre-cloud/nacre"
@@ -11,9 +13,9 @@ type randomIDs struct{}
 
 func (randomIDs) NewID() string { return uuid.NewString() }
 
-func defaultPolicy(o nacre.PolicyOptions) (nacre.Enforcer, error) {
+func defaultPolicy(o nacre.PolicyOptions, log *slog.Logger) (nacre.Enforcer, error) {
 	return policy.New(policy.Config{Area: "placement", Rules: Rules(), EnforceScope: true,
-		Denied: func(rule string) string { return "Policy does not allow " + rule + " to be performed." }}.With(o))
+		Denied: func(rule string) string { return "Policy does not allow " + rule + " to be performed." }, Log: log}.With(o))
 }
 
 // adminOrService is placement's default for nearly everything.

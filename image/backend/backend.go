@@ -11,6 +11,8 @@ package backend
 import (
 	"context"
 	"io"
+
+	"github.com/nacre-cloud/nacre"
 )
 
 // Driver keeps blobs by key. Keys are made by image, lower-case hex and dashes;
@@ -51,4 +53,10 @@ type Remote interface {
 	CheckURL(ctx context.Context, url string) error
 	// OpenURL reads it; size is -1 when unknown.
 	OpenURL(ctx context.Context, url string) (r io.ReadCloser, size int64, err error)
+}
+
+// Full is a disk, or a store's allowance, that has no room left; err, which may be
+// nil, goes to the log.
+func Full(err error) error {
+	return &nacre.Error{Kind: nacre.TooLarge, Code: "StorageFull", Message: "Image storage media is full: There is not enough disk space on the image storage media.", Err: err}
 }

@@ -34,8 +34,5 @@ func (m *Metrics) Observer(service string) func(method, route string, status int
 	}
 }
 
-// Register adds a collector.
-func (m *Metrics) Register(c prometheus.Collector) error { return m.reg.Register(c) }
-
 // Handler is /metrics.
 func (m *Metrics) Handler() http.Handler { return promhttp.HandlerFor(m.reg, promhttp.HandlerOpts{}) }

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/image/backend"
 )
 
 // Driver implements backend.Driver on a directory.
@@ -112,7 +113,7 @@ func (d *Driver) syncDir(dir string) error {
 // full words a full disk.
 func full(err error) error {
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		return &nacre.Error{Kind: nacre.TooLarge, Code: "StorageFull", Message: "Image storage media is full: There is not enough disk space on the image storage media.", Err: err}
+		return backend.Full(err)
 	}
 	return err
 }

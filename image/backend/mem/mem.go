@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/image/backend"
 )
 
 // Driver implements backend.Driver. The zero value works.
@@ -39,7 +40,7 @@ func (d *Driver) Put(ctx context.Context, key string, r io.Reader) (int64, error
 		full := d.Limit > 0 && d.used+int64(buf.Len()) > d.Limit
 		d.mu.Unlock()
 		if full {
-			return 0, nacre.Errorf(nacre.TooLarge, "StorageFull", "Image storage media is full: There is not enough disk space on the image storage media.")
+			return 0, backend.Full(nil)
 		}
 		if errors.Is(err, io.EOF) {
 			break

@@ -110,7 +110,7 @@ func worded(err error) error {
 		case http.StatusNotFound:
 			return nacre.Errorf(nacre.NotFound, "", "no such blob")
 		case http.StatusRequestEntityTooLarge, http.StatusInsufficientStorage:
-			return &nacre.Error{Kind: nacre.TooLarge, Code: "StorageFull", Message: "Image storage media is full: There is not enough disk space on the image storage media.", Err: err}
+			return backend.Full(err)
 		}
 	}
 	return err
