@@ -137,3 +137,40 @@ type SubnetRoute struct {
 	Destination netip.Prefix `json:"destination"`
 	NextHop     netip.Addr   `json:"next_hop"`
 }
+
+// SecurityGroups is what compute's proxy of the network service needs (nova's
+// os-security-groups, up to 2.35, which older clients still ask). Calls act with the
+// context's caller and that caller's rights.
+type SecurityGroups interface {
+	// Groups lists a project's groups, or everybody's when the project is "".
+	Groups(ctx context.Context, projectID string) ([]SecurityGroup, error)
+	// ServerGroups are the groups of a server's ports.
+	ServerGroups(ctx context.Context, serverID string) ([]SecurityGroup, error)
+	Group(ctx context.Context, id string) (SecurityGroup, error)
+	CreateGroup(ctx context.Context, name, description string) (SecurityGroup, error)
+	UpdateGroup(ctx context.Context, id, name, description string) (SecurityGroup, error)
+	DeleteGroup(ctx context.Context, id string) error
+	Rule(ctx context.Context, id string) (SecurityGroupRule, error)
+	CreateRule(ctx context.Context, r SecurityGroupRule) (SecurityGroupRule, error)
+	DeleteRule(ctx context.Context, id string) error
+}
+
+// SecurityGroup is a group as nova shows it.
+type SecurityGroup struct {
+	ID, Name, Description, ProjectID string
+	// Rules are the ingress ones, the only ones that nova knows.
+	Rules []SecurityGroupRule
+}
+
+// SecurityGroupRule lets traffic in.
+type SecurityGroupRule struct {
+	ID, GroupID string
+	// Protocol is empty for any.
+	Protocol string
+	// FromPort and ToPort bound the ports, or are ICMP's type and code; nil is any.
+	FromPort, ToPort *int
+	// RemoteID is the group whose members may come in; RemoteName and RemoteProject
+	// tell of it. Without one, CIDR says who may.
+	RemoteID, RemoteName, RemoteProject string
+	CIDR                                string
+}

@@ -30,6 +30,9 @@ type Config struct {
 	Images    Images
 	Networks  Networks
 	Placement *placement.Service
+	// SecurityGroups is the network service behind nova's old proxy of groups; without
+	// it the proxy answers 404.
+	SecurityGroups SecurityGroups
 	// Policy decides who may do what; nil means the default rules.
 	Policy nacre.Enforcer
 	// PolicyOptions adjust the default rules when Policy is nil.

@@ -120,7 +120,7 @@ func (cl *Cloud) compose() error {
 		return err
 	}
 	if cl.Compute, err = compute.New(compute.Config{Engine: c.Engines["compute"], Bus: cl.Bus, Placement: cl.Placement, Policy: c.Policy["compute"], PolicyOptions: c.PolicyOptions["compute"],
-		Images: images{cl.Image}, Networks: networks{cl.Network}, Alone: c.Alone, Log: c.Log}); err != nil {
+		Images: images{cl.Image}, Networks: networks{cl.Network}, SecurityGroups: securityGroups{cl.Network}, Alone: c.Alone, Log: c.Log}); err != nil {
 		return err
 	}
 	if cl.Objects, err = objectstore.New(objectstore.Config{Engine: c.Engines["objectstore"], Blobs: c.Objects, ResellerAdmin: resellerAdmin, Log: c.Log}); err != nil {

@@ -92,13 +92,6 @@ func (a *api) serverPartRoutes() []rest.Route {
 			}
 			return map[string]any{r.Var("label"): list}, nil
 		})},
-		{Method: "GET", Path: base + "/os-security-groups", Policy: []string{"os_compute_api:os-security-groups:list"}, Op: a.metadata("os_compute_api:os-security-groups:list", func(_ *rest.Request, s compute.Server) (any, error) {
-			out := []map[string]any{}
-			for _, g := range groups(&s) {
-				out = append(out, map[string]any{"name": g, "id": g, "description": g, "tenant_id": s.ProjectID, "rules": []any{}})
-			}
-			return map[string]any{"security_groups": out}, nil
-		})},
 	}
 	return slices.Concat(routes, a.interfaceRoutes(base), a.tagRoutes(base), a.instanceActionRoutes(base))
 }

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"strconv"
 	"strings"
 
 	"github.com/nacre-cloud/nacre/compute"
@@ -84,13 +83,11 @@ func (a *api) serverGroupRoutes() []rest.Route {
 				return nil, err
 			}
 			_, all := q.Get("all_projects")
-			offset := 0
-			if v, ok := q.Get("offset"); ok {
-				if offset, err = strconv.Atoi(v); err != nil || offset < 0 {
-					return nil, badQuery("offset", v, rest.PyRepr(v)+" does not match '^[0-9]*$'")
-				}
+			from, err := offset(q)
+			if err != nil {
+				return nil, err
 			}
-			gs, err := a.s.ServerGroups(r.Context(), all, offset, q.Limit)
+			gs, err := a.s.ServerGroups(r.Context(), all, from, q.Limit)
 			if err != nil {
 				return nil, err
 			}

@@ -44,6 +44,8 @@ func TestReadsCostThreeStatements(t *testing.T) {
 		hosts, err := c.Compute.Hosts(computetest.Admin(), "os_compute_api:os-services:list")
 		require.NoError(t, err)
 
+		sg, err := c.Groups.CreateGroup(computetest.Admin(), "g", "")
+		require.NoError(t, err)
 		asked := 0
 		for _, op := range api.Operations() {
 			if op.Method != "GET" {
@@ -55,6 +57,8 @@ func TestReadsCostThreeStatements(t *testing.T) {
 				id = private.ID
 			case strings.Contains(op.Path, "/os-server-groups/"):
 				id = group.ID
+			case strings.Contains(op.Path, "/os-security-groups/{id}"):
+				id = sg.ID
 			case strings.Contains(op.Path, "/os-aggregates/"):
 				id = "1"
 			case strings.HasSuffix(op.Path, "/search"), strings.Contains(op.Path, "os-hypervisors/{id}/servers"):

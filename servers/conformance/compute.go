@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/keypairs"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/limits"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/quotasets"
+	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/secgroups"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servers"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/services"
 	"github.com/stretchr/testify/require"
@@ -26,6 +28,7 @@ func compute(t *testing.T, s *suite) {
 	t.Run("Hosts", s.hosts)
 	t.Run("Quota", s.computeQuota)
 	t.Run("Servers", s.servers)
+	t.Run("SecurityGroups", s.computeGroups)
 }
 
 // get asks compute for a path with a raw microversion header, and returns the
@@ -245,6 +248,28 @@ func (s *suite) servers(t *testing.T) {
 		_, err := servers.Get(ctx, c, sv.ID).Extract()
 		return gophercloud.ResponseCodeIs(err, 404), "still there"
 	})
+}
+
+// computeGroups asks nova for groups, as clients of the time before 2.36 do.
+func (s *suite) computeGroups(t *testing.T) {
+	ctx := t.Context()
+	c := *s.user.compute
+	c.Microversion = "2.1"
+	g, err := secgroups.Create(ctx, &c, secgroups.CreateOpts{Name: name("group"), Description: "d"}).Extract()
+	require.NoError(t, err)
+	after(t, "group", func(ctx context.Context) error { return secgroups.Delete(ctx, &c, g.ID).ExtractErr() })
+	r, err := secgroups.CreateRule(ctx, &c, secgroups.CreateRuleOpts{ParentGroupID: g.ID, FromPort: 22, ToPort: 23, IPProtocol: "TCP", CIDR: "10.0.0.0/8"}).Extract()
+	require.NoError(t, err)
+	_, err = secgroups.CreateRule(ctx, &c, secgroups.CreateRuleOpts{ParentGroupID: g.ID, FromPort: 1, ToPort: 65535, IPProtocol: "udp", FromGroupID: g.ID}).Extract()
+	require.NoError(t, err)
+	got, err := secgroups.Get(ctx, &c, g.ID).Extract()
+	require.NoError(t, err)
+	require.Len(t, got.Rules, 2)
+	listed, err := all(ctx, secgroups.List(&c), secgroups.ExtractSecurityGroups)
+	require.NoError(t, err)
+	require.True(t, slices.ContainsFunc(listed, func(x secgroups.SecurityGroup) bool { return x.ID == g.ID && len(x.Rules) == 2 }))
+	require.NoError(t, secgroups.DeleteRule(ctx, &c, r.ID).ExtractErr())
+	status(t, 404, secgroups.DeleteRule(ctx, &c, r.ID).ExtractErr(), "a rule that is gone")
 }
 
 func deleter(c *gophercloud.ServiceClient, flavor string) func(context.Context) error {

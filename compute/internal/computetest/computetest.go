@@ -69,6 +69,7 @@ func Each(t *testing.T, fn func(t *testing.T, e store.Engine)) {
 type World struct {
 	Engine  store.Engine
 	Nets    *Networks
+	Groups  *Groups
 	Hosts   []string
 	Drivers map[string]*fake.Driver
 	// Dir, if set, is where agents remember what they reached.
@@ -79,7 +80,7 @@ type World struct {
 
 // NewWorld makes a world over an engine with the named hosts.
 func NewWorld(e store.Engine, hosts ...string) *World {
-	return &World{Engine: e, Nets: NewNetworks(), Hosts: hosts, Drivers: map[string]*fake.Driver{}, Interval: time.Second}
+	return &World{Engine: e, Nets: NewNetworks(), Groups: &Groups{On: map[string][]string{}}, Hosts: hosts, Drivers: map[string]*fake.Driver{}, Interval: time.Second}
 }
 
 // Option changes how the service is started.
@@ -144,7 +145,7 @@ func Launch(t testing.TB, w *World, opts ...Option) *Cloud {
 	t.Cleanup(c.Stop)
 	pl, err := placement.New(placement.Config{Engine: c.engine})
 	require.NoError(t, err)
-	cfg := compute.Config{Engine: c.engine, Bus: c.Bus, Images: Images{}, Networks: w.Nets, Placement: pl, StopGrace: time.Second}
+	cfg := compute.Config{Engine: c.engine, Bus: c.Bus, Images: Images{}, Networks: w.Nets, SecurityGroups: w.Groups, Placement: pl, StopGrace: time.Second}
 	for _, f := range c.configure {
 		f(&cfg)
 	}
