@@ -254,7 +254,7 @@ func (s *Service) buildGroups(ctx context.Context, ids []string) (map[string]*da
 			continue
 		}
 		d := dataplane.Rule{ID: r.ID, Direction: r.Direction, EtherType: r.EtherType, Protocol: r.Protocol, PortMin: r.PortMin, PortMax: r.PortMax, RemoteGroup: r.RemoteGroupID}
-		d.RemotePrefix, _ = netip.ParsePrefix(r.RemotePrefix)
+		d.RemotePrefix, _ = netip.ParsePrefix(r.NormalizedCIDR())
 		if r.RemoteAddressGroupID != "" {
 			g.Rules = append(g.Rules, spread(d, ranges[r.RemoteAddressGroupID])...)
 			continue

@@ -286,6 +286,15 @@ func (s *Service) SecurityGroupRule(ctx context.Context, id string) (SecurityGro
 
 var protocols = []string{"ah", "dccp", "egp", "esp", "gre", "icmp", "icmpv6", "igmp", "ipip", "ipv6-encap", "ipv6-frag", "ipv6-icmp", "ipv6-nonxt", "ipv6-opts", "ipv6-route", "ospf", "pgm", "rsvp", "sctp", "tcp", "udp", "udplite", "vrrp"}
 
+// NormalizedCIDR is RemotePrefix without host bits: what the rule means.
+func (r *SecurityGroupRule) NormalizedCIDR() string {
+	p, err := netip.ParsePrefix(r.RemotePrefix)
+	if err != nil {
+		return r.RemotePrefix
+	}
+	return p.Masked().String()
+}
+
 func sameRule(r *SecurityGroupRule) string {
 	num := func(p *int) string {
 		if p == nil {
@@ -293,7 +302,7 @@ func sameRule(r *SecurityGroupRule) string {
 		}
 		return strconv.Itoa(*p)
 	}
-	return fmt.Sprintf("%s|%s|%s|%s|%s|%s|%s|%s|%s", r.GroupID, r.Direction, r.EtherType, r.Protocol, num(r.PortMin), num(r.PortMax), r.RemotePrefix, r.RemoteGroupID, r.RemoteAddressGroupID)
+	return fmt.Sprintf("%s|%s|%s|%s|%s|%s|%s|%s|%s", r.GroupID, r.Direction, r.EtherType, r.Protocol, num(r.PortMin), num(r.PortMax), r.NormalizedCIDR(), r.RemoteGroupID, r.RemoteAddressGroupID)
 }
 
 // checkRule validates and normalises a rule as neutron does.
@@ -340,7 +349,7 @@ func checkRule(r *SecurityGroupRule) error {
 		if p.Addr().Is4() != (r.EtherType == "IPv4") {
 			return bad("SecurityGroupRuleParameterConflict", "Conflicting value ethertype %s for CIDR %s", r.EtherType, r.RemotePrefix)
 		}
-		r.RemotePrefix = p.Masked().String()
+		r.RemotePrefix = p.String()
 	}
 	return checkRulePorts(r, bad)
 }

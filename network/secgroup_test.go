@@ -67,7 +67,9 @@ func TestSecurityGroupRules(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "IPv4", r.EtherType)
 		require.Equal(t, "tcp", r.Protocol)
-		require.Equal(t, "10.0.0.0/8", r.RemotePrefix)
+		require.Equal(t, "10.1.2.3/8", r.RemotePrefix, "as it was given")
+		require.Equal(t, "10.0.0.0/8", r.NormalizedCIDR())
+		ssh.RemotePrefix = "10.9.9.9/8" // means the same
 		_, err = create(ssh)
 		fails(t, err, nacre.Conflict, "SecurityGroupRuleExists")
 		for _, bad := range []struct {

@@ -91,7 +91,7 @@ func (w securityGroups) Groups(ctx context.Context, projectID string) ([]compute
 }
 
 func (w securityGroups) ServerGroups(ctx context.Context, serverID string) ([]compute.SecurityGroup, error) {
-	ports, err := w.svc.ServerPorts(ctx, serverID)
+	ports, err := w.svc.ServerPorts(nacre.AsService(ctx, "compute"), serverID)
 	if err != nil {
 		return nil, err
 	}

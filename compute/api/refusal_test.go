@@ -149,7 +149,9 @@ func TestVersionsAndHeaders(t *testing.T) {
 		require.Contains(t, a.header.Get("Www-Authenticate"), "Keystone uri=")
 		require.Equal(t, 401, c.do("GET", "/v2.1/servers", "wrong", "", "").code)
 		require.Equal(t, 404, c.do("GET", "/v2.1/nothing", "p1", "", "").code)
-		require.Equal(t, 405, c.do("PATCH", "/v2.1/servers", "p1", "", "").code)
+		c.fails(404, "itemNotFound", "The resource could not be found.", c.do("PATCH", "/v2.1/servers", "p1", "", ""))
+		c.fails(404, "itemNotFound", "The resource could not be found.", c.do("GET", "/v2.1/servers/", "p1", "", ""))
+		require.Equal(t, 200, c.do("GET", "/v2.1/", "", "", "").code)
 		require.Equal(t, 200, c.do("GET", "/v2.1/0123456789abcdef0123456789abcdef/servers", "p1", "", "").code, "the project in the path is as before 2.1")
 
 		// Microversions out of whose range an operation is are its 404.

@@ -51,7 +51,7 @@ func service(c Config) *rest.Service {
 		routes = append(routes, rs...)
 	}
 	return &rest.Service{
-		Name: "compute", Dialect: rest.Nova(), Tokens: c.Tokens, AuthURI: c.AuthURI, Observe: c.Observe, Log: c.Log,
+		Name: "compute", StrictSlash: true, Dialect: rest.Nova(), Tokens: c.Tokens, AuthURI: c.AuthURI, Observe: c.Observe, Log: c.Log,
 		Versions: &rest.Microversions{Type: "compute", Legacy: "X-OpenStack-Nova-API-Version", Min: rest.V(MinVersion), Max: rest.V(MaxVersion)},
 		Routes:   routes,
 		Rewrite: func(p string) string {

@@ -27,6 +27,8 @@ type Dialect struct {
 	Type string
 	// EmptyType is the content type of an answer without a body.
 	EmptyType string
+	// NoMethod404 answers a method that a path does not have with 404, not 405 (nova).
+	NoMethod404 bool
 	// Middleware401 answers a missing token as keystonemiddleware does, which
 	// stands in front of every service but keystone.
 	Middleware401 bool
@@ -115,6 +117,7 @@ func Nova() *Dialect {
 		Malformed:       "Malformed request body",
 		InternalMessage: "Unexpected API Error. Please report this to the operator of this cloud, with the request id %s.",
 		Statuses:        map[nacre.Kind]int{nacre.QuotaExceeded: 403},
+		NoMethod404:     true,
 		Middleware401:   true,
 		EmptyType:       "application/json",
 		Invalid: func(fe *FieldError) *nacre.Error {

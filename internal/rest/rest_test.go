@@ -91,7 +91,7 @@ func TestRoutes(t *testing.T) {
 		{"own 404", "GET", "/compute/servers/gone", "good", "", nil, 404, `{"itemNotFound":{"code":404,"message":"Instance gone could not be found."}}`},
 		{"no route", "GET", "/compute/nothing", "good", "", nil, 404, `itemNotFound`},
 		{"no route, no token", "GET", "/compute/nothing", "", "", nil, 401, ``},
-		{"method", "PUT", "/compute/servers/x", "good", "", nil, 405, `badMethod`},
+		{"method", "PUT", "/compute/servers/x", "good", "", nil, 404, `itemNotFound`},
 		{"delete", "DELETE", "/compute/servers/x", "good", "", nil, 204, ``},
 		{"action", "POST", "/compute/servers/x/action", "good", `{"os-start": null}`, nil, 202, ``},
 		{"unknown action", "POST", "/compute/servers/x/action", "good", `{"os-fly": null}`, nil, 400, `There is no such action: os-fly`},

@@ -95,7 +95,7 @@ type Service struct {
 	// more than 112 KiB; set it where that is so).
 	MaxBody int64
 	// StrictSlash leaves a slash at the end of paths of two and more segments, so
-	// that they are none of the routes' (glance: "/v2/images/" is not the list).
+	// that they are none of the routes' (glance, nova: "/v2/images/" is not the list).
 	StrictSlash bool
 	// Rewrite, if set, changes a path before routing (an optional project id).
 	Rewrite func(path string) string
@@ -306,7 +306,7 @@ func (s *Service) unmatched(r *Request, id, allow string) {
 		}
 	}
 	err := nacre.Errorf(nacre.NotFound, "no_route", "%s", s.Dialect.NoRoute)
-	if allow != "" {
+	if allow != "" && !s.Dialect.NoMethod404 {
 		r.Set("Allow", allow)
 		r.status = http.StatusMethodNotAllowed
 		err = nacre.Errorf(nacre.Invalid, "method_not_allowed", "The method specified is not allowed for this resource.")

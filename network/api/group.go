@@ -38,7 +38,7 @@ type ruleView struct {
 func ruleOf(r network.SecurityGroupRule) ruleView {
 	return ruleView{ID: r.ID, ProjectID: r.ProjectID, TenantID: r.ProjectID, Description: r.Description, Tags: r.Tags, Revision: r.Revision, Created: rest.Seconds(r.Created), Updated: rest.Seconds(r.Updated),
 		GroupID: r.GroupID, Direction: r.Direction, EtherType: r.EtherType, Protocol: null(r.Protocol), PortMin: r.PortMin, PortMax: r.PortMax, RemotePrefix: null(r.RemotePrefix),
-		RemoteGroupID: null(r.RemoteGroupID), RemoteSet: null(r.RemoteAddressGroupID), Normalized: null(r.RemotePrefix)}
+		RemoteGroupID: null(r.RemoteGroupID), RemoteSet: null(r.RemoteAddressGroupID), Normalized: null(r.NormalizedCIDR())}
 }
 
 func groupOf(g network.SecurityGroup, rules []network.SecurityGroupRule) groupView {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/keypairs"
+	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/secgroups"
 	"github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servers"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/extensions/layer3/floatingips"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/extensions/security/rules"
@@ -43,6 +44,10 @@ func story(t *testing.T, s *suite) {
 	require.Len(t, ps, 1)
 	require.Equal(t, "ACTIVE", ps[0].Status, "an active server's port is wired")
 	require.Equal(t, []string{g.ID}, ps[0].SecurityGroups)
+	on, err := all(ctx, secgroups.ListByServer(s.user.compute, id), secgroups.ExtractSecurityGroups)
+	require.NoError(t, err)
+	require.Len(t, on, 1)
+	require.Equal(t, g.ID, on[0].ID, "nova shows the port's groups, too")
 	require.Equal(t, fixed, ps[0].FixedIPs[0].IPAddress)
 	require.True(t, strings.HasPrefix(ps[0].DeviceOwner, "compute:"), ps[0].DeviceOwner)
 
