@@ -182,6 +182,14 @@ var rules = []struct {
 		reason: "a node's main links the kit and no area's service",
 	},
 	{
+		name: "a node has no area and no database", holds: func(r string) bool { return under(r, "servers/host", "servers/drivers", "servers/node") },
+		refuse: func(_, imp string) bool {
+			own := slices.ContainsFunc(areas, func(a string) bool { return imp == module+"/"+a || strings.HasPrefix(imp, module+"/"+a+"/api") })
+			return own || imp == module+"/servers" || under(imp, module+"/store/bunstore", module+"/store/memstore", "github.com/uptrace/bun", "modernc.org/sqlite", "github.com/jackc/pgx", "github.com/go-sql-driver")
+		}, deep: true,
+		reason: "a host never touches a database, and can't",
+	},
+	{
 		name: "the embedded cloud is light", holds: func(r string) bool { return r == "servers" || r == "servers/cloudtest" || r == "servers/conformance" },
 		refuse: func(_, imp string) bool {
 			return under(imp, "github.com/uptrace/bun", "modernc.org/sqlite", "github.com/jackc/pgx", "libvirt.org", "github.com/vishvananda", "github.com/google/nftables", "github.com/insomniacslk")

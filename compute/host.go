@@ -2,7 +2,9 @@ package compute
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 	"math"
@@ -34,10 +36,13 @@ type Host struct {
 	ForcedDown     bool            `store:"forced_down"`
 	Info           hypervisor.Host `store:"info,json"`
 	// Started is the agent's; Seen is when it last reported.
-	Started int64     `store:"started"`
-	Seen    time.Time `store:"seen_at"`
-	Created time.Time `store:"created_at"`
-	Updated time.Time `store:"updated_at"`
+	Started int64 `store:"started"`
+	// Credential is the SHA-256, in hex, of the secret that the host shows; empty
+	// lets none in.
+	Credential string    `store:"credential"`
+	Seen       time.Time `store:"seen_at"`
+	Created    time.Time `store:"created_at"`
+	Updated    time.Time `store:"updated_at"`
 }
 
 // Up reports whether the host counts as alive.
@@ -72,6 +77,44 @@ func (s *Service) AddHost(ctx context.Context, name string) (Host, error) {
 		err = s.listenTo(name)
 	}
 	return out, err
+}
+
+// MayChangeHosts is nil when the caller may add, enable, disable and fence hosts.
+func (s *Service) MayChangeHosts(ctx context.Context) error {
+	return s.enforce(ctx, "os_compute_api:os-services:update", nil)
+}
+
+// IssueCredential gives a known host a new secret, of 128 random bits, and ends the
+// one before. Only its hash is kept.
+func (s *Service) IssueCredential(ctx context.Context, name string) (string, error) {
+	if err := s.MayChangeHosts(ctx); err != nil {
+		return "", err
+	}
+	h, err := s.hosts.One(ctx, store.Eq("name", name))
+	if err != nil {
+		return "", store.WrapNotFound(err, func() *nacre.Error {
+			return nacre.Errorf(nacre.NotFound, "HostNotFound", "Host %s could not be found.", name)
+		})
+	}
+	secret := rand.Text()
+	_, err = s.hosts.Update(ctx, h.ID, func(h *Host) error {
+		h.Credential, h.Updated = hypervisor.CredentialHash(secret), time.Now().UTC()
+		return nil
+	})
+	return secret, err
+}
+
+// CheckCredential reports whether a host's secret, by its hash, is the one that
+// IssueCredential gave.
+func (s *Service) CheckCredential(ctx context.Context, name, hash string) error {
+	h, err := s.hosts.One(ctx, store.Eq("name", name))
+	if err != nil && !errors.Is(err, store.ErrNoRow) {
+		return err
+	}
+	if err != nil || h.Credential == "" || subtle.ConstantTimeCompare([]byte(h.Credential), []byte(hash)) != 1 {
+		return nacre.Errorf(nacre.Unauthenticated, "", "The host's credential is not valid.")
+	}
+	return nil
 }
 
 // Hosts lists the compute hosts by name, for administrators.
@@ -114,7 +157,7 @@ func (s *Service) HostUses(ctx context.Context) (map[string]HostUse, error) {
 
 // UpdateHost enables, disables or fences a host.
 func (s *Service) UpdateHost(ctx context.Context, id string, fn func(*Host)) (Host, error) {
-	if err := s.enforce(ctx, "os_compute_api:os-services:update", nil); err != nil {
+	if err := s.MayChangeHosts(ctx); err != nil {
 		return Host{}, err
 	}
 	h, err := s.hosts.Update(ctx, id, func(h *Host) error {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/servers/host"
 	"github.com/nacre-cloud/nacre/servers/kit"
 	"github.com/nacre-cloud/nacre/store"
 )
@@ -18,17 +19,17 @@ func AuditLocal(ctx context.Context, cfg kit.Config, parts Parts) (_ []nacre.Fin
 	if _, err := os.Stat(filepath.Join(cfg.StateDir, "db")); err != nil {
 		return nil, err
 	}
-	open, err := choose("engine", cfg.Engine, parts.Engines)
+	open, err := host.Choose("engine", cfg.Engine, parts.Engines)
 	if err != nil {
 		return nil, err
 	}
-	images, err := choose("images", cfg.Images, parts.Images)
+	images, err := host.Choose("images", cfg.Images, parts.Images)
 	if err != nil {
 		return nil, err
 	}
 	c := Config{Engines: map[string]store.Engine{}}
 	for _, area := range Areas() {
-		e, err := open(filepath.Join(cfg.StateDir, "db", area))
+		e, err := open(cfg, area, filepath.Join(cfg.StateDir, "db", area))
 		if err != nil {
 			return nil, err
 		}
@@ -51,7 +52,7 @@ func AuditLocal(ctx context.Context, cfg kit.Config, parts Parts) (_ []nacre.Fin
 	if err := imageStores(&c, cfg, images, func(name string) (string, error) { return filepath.Join(cfg.StateDir, "image-stores", name), nil }); err != nil {
 		return nil, err
 	}
-	objects, err := choose("objects", cfg.Objects, parts.Objects)
+	objects, err := host.Choose("objects", cfg.Objects, parts.Objects)
 	if err != nil {
 		return nil, err
 	}

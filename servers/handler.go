@@ -35,6 +35,7 @@ func (cl *Cloud) routes() http.Handler {
 	}
 	cl.objects = cl.objectHandler(observe("objectstore"))
 	apis[objectPrefix[1:]] = cl.objects
+	apis["host"] = cl.hostHandler()
 	for name, h := range apis {
 		apis[name] = rest.Mount("/"+name, h)
 	}

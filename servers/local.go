@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -18,16 +17,14 @@ import (
 	"time"
 
 	"github.com/nacre-cloud/nacre"
-	"github.com/nacre-cloud/nacre/bus"
-	"github.com/nacre-cloud/nacre/compute/hypervisor"
 	"github.com/nacre-cloud/nacre/identity"
 	identityapi "github.com/nacre-cloud/nacre/identity/api"
 	"github.com/nacre-cloud/nacre/identity/fernet"
 	"github.com/nacre-cloud/nacre/image"
 	"github.com/nacre-cloud/nacre/image/backend"
 	"github.com/nacre-cloud/nacre/image/backend/web"
-	"github.com/nacre-cloud/nacre/network/dataplane"
 	"github.com/nacre-cloud/nacre/objectstore/blob"
+	"github.com/nacre-cloud/nacre/servers/host"
 	"github.com/nacre-cloud/nacre/servers/kit"
 	"github.com/nacre-cloud/nacre/store"
 )
@@ -35,30 +32,17 @@ import (
 // Parts are the constructors that a program links, by the names that its
 // configuration uses.
 type Parts struct {
-	// Engines open an area's database; path has no suffix.
-	Engines    map[string]func(path string) (store.Engine, error)
-	Transports map[string]func(kit.Config) (bus.Transport, error)
-	Images     map[string]func(dir string) (backend.Driver, error)
+	// Engines open an area's database; path is where a file of it may be, without a
+	// suffix.
+	Engines map[string]func(cfg kit.Config, area, path string) (store.Engine, error)
+	Images  map[string]func(dir string) (backend.Driver, error)
 	// Objects open the store of objects' bytes.
 	Objects map[string]func(dir string) (blob.Store, error)
-	// Hypervisors and Dataplanes open a host's drivers. Those that are io.Closers
-	// are closed at the end.
-	Hypervisors map[string]func(context.Context, Site) (hypervisor.Driver, error)
-	Dataplanes  map[string]func(context.Context, Site) (dataplane.Driver, error)
+	// Host has the buses, and the drivers of hosts in this process.
+	Host host.Parts
 	// Identity reads what the configuration says of federation, directories and the
 	// catalog, for Config.IdentitySetup; nil has none of them.
 	Identity func(kit.Config) (func(*identity.Config, *identityapi.Config), error)
-}
-
-// Site is what a host's drivers are made with.
-type Site struct {
-	// Name is the host's; Dir is a directory of its own.
-	Name, Dir string
-	Config    kit.Config
-	Metadata  *Metadata
-	// External is the external network's subnet; not valid if there is none.
-	External netip.Prefix
-	Log      *slog.Logger
 }
 
 // Local is a cloud on one machine that keeps its state in a directory.
@@ -164,7 +148,7 @@ func (l *Local) openKeys(c *Config) error {
 }
 
 func (l *Local) openStores(ctx context.Context, c *Config, cfg kit.Config, parts Parts) error {
-	open, err := choose("engine", cfg.Engine, parts.Engines)
+	open, err := host.Choose("engine", cfg.Engine, parts.Engines)
 	if err != nil {
 		return err
 	}
@@ -174,7 +158,7 @@ func (l *Local) openStores(ctx context.Context, c *Config, cfg kit.Config, parts
 	}
 	c.Engines = map[string]store.Engine{}
 	for _, area := range Areas() {
-		e, err := open(filepath.Join(dir, area))
+		e, err := open(cfg, area, filepath.Join(dir, area))
 		if err != nil {
 			return fmt.Errorf("the database of %s: %w", area, err)
 		}
@@ -184,14 +168,14 @@ func (l *Local) openStores(ctx context.Context, c *Config, cfg kit.Config, parts
 	if err := Migrate(ctx, c.Engines, true); err != nil {
 		return err
 	}
-	transport, err := choose("bus", cfg.Bus, parts.Transports)
+	transport, err := host.Choose("bus", cfg.Bus, parts.Host.Transports)
 	if err != nil {
 		return err
 	}
-	if c.Transport, err = transport(cfg); err != nil {
+	if c.Transport, err = transport(ctx, cfg, c.Log); err != nil {
 		return err
 	}
-	images, err := choose("images", cfg.Images, parts.Images)
+	images, err := host.Choose("images", cfg.Images, parts.Images)
 	if err != nil {
 		return err
 	}
@@ -204,7 +188,7 @@ func (l *Local) openStores(ctx context.Context, c *Config, cfg kit.Config, parts
 	if err := imageStores(c, cfg, images, func(name string) (string, error) { return l.state.MkdirAll("image-stores", name) }); err != nil {
 		return err
 	}
-	objects, err := choose("objects", cfg.Objects, parts.Objects)
+	objects, err := host.Choose("objects", cfg.Objects, parts.Objects)
 	if err != nil {
 		return err
 	}
@@ -251,13 +235,8 @@ func imageStores(c *Config, cfg kit.Config, images func(dir string) (backend.Dri
 }
 
 func (l *Local) openHosts(ctx context.Context, c *Config, cfg kit.Config, parts Parts, external netip.Prefix, log *slog.Logger) error {
-	hv, err := choose("hypervisor", cfg.Hypervisor, parts.Hypervisors)
-	if err != nil {
-		return err
-	}
-	dp, err := choose("dataplane", cfg.Dataplane, parts.Dataplanes)
-	if err != nil {
-		return err
+	if slices.Equal(cfg.Hosts, []string{kit.None}) {
+		return nil
 	}
 	for _, name := range cfg.Hosts {
 		if name != filepath.Base(name) || strings.HasPrefix(name, ".") {
@@ -267,19 +246,12 @@ func (l *Local) openHosts(ctx context.Context, c *Config, cfg kit.Config, parts 
 		if err != nil {
 			return err
 		}
-		s := Site{Name: name, Dir: dir, Config: cfg, Metadata: c.Metadata, External: external, Log: log}
-		h := Host{Name: name, AgentDir: filepath.Join(dir, "agent")}
-		if h.Hypervisor, err = hv(ctx, s); err != nil {
-			return fmt.Errorf("the hypervisor of %s: %w", name, err)
+		h, done, err := parts.Host.Open(ctx, host.Site{Name: name, Dir: dir, Config: cfg, Metadata: c.Metadata, External: external, Log: log})
+		if err != nil {
+			return err
 		}
-		if closer, ok := h.Hypervisor.(io.Closer); ok {
-			l.closes = append(l.closes, closer.Close)
-		}
-		if h.Dataplane, err = dp(ctx, s); err != nil {
-			return fmt.Errorf("the data plane of %s: %w", name, err)
-		}
-		l.closes = append(l.closes, h.Dataplane.Close)
-		c.Hosts = append(c.Hosts, h)
+		l.closes = append(l.closes, done)
+		c.Hosts = append(c.Hosts, Host{Name: name, Hypervisor: h.Hypervisor, Dataplane: h.Dataplane, AgentDir: h.AgentDir})
 	}
 	return nil
 }
@@ -310,14 +282,6 @@ func policies(cfg kit.Config) (map[string]nacre.PolicyOptions, error) {
 		out[name] = o
 	}
 	return out, nil
-}
-
-func choose[T any](what, name string, from map[string]T) (T, error) {
-	v, ok := from[name]
-	if !ok {
-		return v, fmt.Errorf("%s: there is no %q here, only %s", what, name, strings.Join(slices.Sorted(maps.Keys(from)), ", "))
-	}
-	return v, nil
 }
 
 func seedOf(cfg kit.Config) (Seed, error) {

@@ -16,28 +16,23 @@ import (
 	"go.uber.org/goleak"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/nacre-cloud/nacre/bus"
-	"github.com/nacre-cloud/nacre/compute/hypervisor"
-	hypervisorfake "github.com/nacre-cloud/nacre/compute/hypervisor/fake"
 	"github.com/nacre-cloud/nacre/image/backend"
 	"github.com/nacre-cloud/nacre/image/backend/file"
-	"github.com/nacre-cloud/nacre/network/dataplane"
-	dataplanefake "github.com/nacre-cloud/nacre/network/dataplane/fake"
 	"github.com/nacre-cloud/nacre/objectstore/blob"
 	"github.com/nacre-cloud/nacre/objectstore/blob/fs"
 	nacreservers "github.com/nacre-cloud/nacre/servers"
+	"github.com/nacre-cloud/nacre/servers/drivers"
 	"github.com/nacre-cloud/nacre/servers/kit"
 	"github.com/nacre-cloud/nacre/store"
 	"github.com/nacre-cloud/nacre/store/bunstore"
 )
 
-// simulated are the parts that allinone links, without the real drivers.
+// simulated are the parts that allinone links, the way allinone does.
 var simulated = nacreservers.Parts{
-	Engines: map[string]func(string) (store.Engine, error){
-		"sqlite": func(path string) (store.Engine, error) { return bunstore.OpenSQLite(path+".db", bunstore.Options{}) },
-	},
-	Transports: map[string]func(kit.Config) (bus.Transport, error){
-		"memory": func(kit.Config) (bus.Transport, error) { return bus.NewMemory(bus.MemoryOptions{}), nil },
+	Engines: map[string]func(kit.Config, string, string) (store.Engine, error){
+		"sqlite": func(_ kit.Config, _, path string) (store.Engine, error) {
+			return bunstore.OpenSQLite(path+".db", bunstore.Options{})
+		},
 	},
 	Images: map[string]func(string) (backend.Driver, error){
 		"file": func(dir string) (backend.Driver, error) { return file.New(dir, file.Options{}) },
@@ -45,16 +40,7 @@ var simulated = nacreservers.Parts{
 	Objects: map[string]func(string) (blob.Store, error){
 		"fs": func(dir string) (blob.Store, error) { return fs.New(dir, fs.Options{}) },
 	},
-	Hypervisors: map[string]func(context.Context, nacreservers.Site) (hypervisor.Driver, error){
-		"fake": func(_ context.Context, s nacreservers.Site) (hypervisor.Driver, error) {
-			return hypervisorfake.New(hypervisorfake.Config{Name: s.Name, Dir: filepath.Join(s.Dir, "guests"), ReadImages: true})
-		},
-	},
-	Dataplanes: map[string]func(context.Context, nacreservers.Site) (dataplane.Driver, error){
-		"fake": func(_ context.Context, s nacreservers.Site) (dataplane.Driver, error) {
-			return dataplanefake.New(dataplanefake.Config{StateDir: s.Dir})
-		},
-	},
+	Host: drivers.Parts,
 }
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -31,7 +31,10 @@ type process struct {
 	state  string
 	listen string
 	image  string
+	more   []string // further flags
 	cmd    *exec.Cmd
+	// cfg is how the audit opens its state.
+	cfg kit.Config
 }
 
 func newProcess(t *testing.T) *process {
@@ -44,6 +47,8 @@ func newProcess(t *testing.T) *process {
 	require.NoError(t, err)
 	p.listen = l.Addr().String()
 	require.NoError(t, l.Close())
+	p.cfg = kit.Default()
+	p.cfg.StateDir = p.state
 	return p
 }
 
@@ -51,6 +56,7 @@ func newProcess(t *testing.T) *process {
 func (p *process) start() {
 	p.t.Helper()
 	p.cmd = exec.Command(p.binary, "-state-dir", p.state, "-listen", p.listen, "-image", p.image)
+	p.cmd.Args = append(p.cmd.Args, p.more...)
 	p.cmd.Stderr = os.Stderr
 	out, err := p.cmd.StdoutPipe()
 	require.NoError(p.t, err)
@@ -72,19 +78,24 @@ func (p *process) stop() {
 
 // client is the demo user's compute.
 func (p *process) client(ctx context.Context) *gophercloud.ServiceClient {
+	pc, err := openstack.AuthenticatedClient(ctx, p.auth("nacre"))
+	require.NoError(p.t, err)
+	c, err := openstack.NewComputeV2(pc, gophercloud.EndpointOpts{Region: "RegionOne"})
+	require.NoError(p.t, err)
+	c.Microversion = "2.60"
+	return c
+}
+
+// auth is what clouds.yaml says of a cloud.
+func (p *process) auth(cloud string) gophercloud.AuthOptions {
 	b, err := os.ReadFile(filepath.Join(p.state, "clouds.yaml"))
 	require.NoError(p.t, err)
 	var doc struct {
 		Clouds map[string]struct{ Auth map[string]string }
 	}
 	require.NoError(p.t, yaml.Unmarshal(b, &doc))
-	a := doc.Clouds["nacre"].Auth
-	pc, err := openstack.AuthenticatedClient(ctx, gophercloud.AuthOptions{IdentityEndpoint: a["auth_url"], Username: a["username"], Password: a["password"], TenantName: a["project_name"], DomainID: "default"})
-	require.NoError(p.t, err)
-	c, err := openstack.NewComputeV2(pc, gophercloud.EndpointOpts{Region: "RegionOne"})
-	require.NoError(p.t, err)
-	c.Microversion = "2.60"
-	return c
+	a := doc.Clouds[cloud].Auth
+	return gophercloud.AuthOptions{IdentityEndpoint: a["auth_url"], Username: a["username"], Password: a["password"], TenantName: a["project_name"], DomainID: "default", AllowReauth: true}
 }
 
 // work asks for boots and deletions until the process is killed under it.
@@ -177,8 +188,6 @@ func (p *process) imageID(ctx context.Context) string {
 // settle waits until every server is at rest and holds the audit to nothing.
 func (p *process) settle(ctx context.Context, round int) {
 	c := p.client(ctx)
-	cfg := kit.Default()
-	cfg.StateDir = p.state
 	deadline := time.Now().Add(60 * time.Second)
 	for {
 		list, err := p.list(ctx, c)
@@ -195,7 +204,7 @@ func (p *process) settle(ctx context.Context, round int) {
 			}
 		}
 		if len(moving) == 0 {
-			fs, err := servers.AuditLocal(ctx, cfg, parts)
+			fs, err := servers.AuditLocal(ctx, p.cfg, parts)
 			require.NoError(p.t, err)
 			if len(fs) == 0 {
 				return

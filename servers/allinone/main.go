@@ -12,16 +12,14 @@
 package main
 
 import (
-	"context"
+	"strings"
 
-	"github.com/nacre-cloud/nacre/bus"
-	"github.com/nacre-cloud/nacre/compute/hypervisor"
 	"github.com/nacre-cloud/nacre/image/backend"
 	"github.com/nacre-cloud/nacre/image/backend/file"
-	"github.com/nacre-cloud/nacre/network/dataplane"
 	"github.com/nacre-cloud/nacre/objectstore/blob"
 	"github.com/nacre-cloud/nacre/objectstore/blob/fs"
 	"github.com/nacre-cloud/nacre/servers"
+	"github.com/nacre-cloud/nacre/servers/drivers"
 	"github.com/nacre-cloud/nacre/servers/kit"
 	"github.com/nacre-cloud/nacre/store"
 	"github.com/nacre-cloud/nacre/store/bunstore"
@@ -29,19 +27,20 @@ import (
 
 // parts are all that this program links, by name.
 var parts = servers.Parts{
-	Engines: map[string]func(string) (store.Engine, error){
-		"sqlite": func(path string) (store.Engine, error) { return bunstore.OpenSQLite(path+".db", bunstore.Options{}) },
-	},
-	Transports: map[string]func(kit.Config) (bus.Transport, error){
-		"memory": func(kit.Config) (bus.Transport, error) { return bus.NewMemory(bus.MemoryOptions{}), nil },
+	Engines: map[string]func(cfg kit.Config, area, path string) (store.Engine, error){
+		"sqlite": func(_ kit.Config, _, path string) (store.Engine, error) {
+			return bunstore.OpenSQLite(path+".db", bunstore.Options{})
+		},
+		"postgres": func(cfg kit.Config, area, _ string) (store.Engine, error) {
+			return bunstore.OpenPostgres(strings.ReplaceAll(cfg.EngineURL, "{area}", area), bunstore.Options{})
+		},
 	},
 	Images: map[string]func(string) (backend.Driver, error){
 		"file": func(dir string) (backend.Driver, error) { return file.New(dir, file.Options{}) },
 	},
-	Objects:     map[string]func(string) (blob.Store, error){"fs": func(dir string) (blob.Store, error) { return fs.New(dir, fs.Options{}) }},
-	Hypervisors: map[string]func(context.Context, servers.Site) (hypervisor.Driver, error){"fake": fakeHypervisor, "libvirt": libvirtHypervisor},
-	Dataplanes:  map[string]func(context.Context, servers.Site) (dataplane.Driver, error){"fake": fakeDataplane, "linux": linuxDataplane},
-	Identity:    identitySetup,
+	Objects:  map[string]func(string) (blob.Store, error){"fs": func(dir string) (blob.Store, error) { return fs.New(dir, fs.Options{}) }},
+	Host:     drivers.Parts,
+	Identity: identitySetup,
 }
 
 func main() { servers.Main("allinone", parts) }

@@ -27,8 +27,10 @@ type Config struct {
 	StateDir      string   `yaml:"state_dir" doc:"directory of databases, images, keys and clouds.yaml"`
 	Region        string   `yaml:"region" doc:"region of the catalog's endpoints"`
 
-	Engine         string   `yaml:"engine" doc:"database engine of every area"`
-	Bus            string   `yaml:"bus" doc:"message bus"`
+	Engine         string   `yaml:"engine" doc:"database engine of every area: sqlite, postgres"`
+	EngineURL      string   `yaml:"engine_url" doc:"where the databases are, for engines that are servers; {area} stands for identity, image and so on: each has its own database, and its own account"`
+	Bus            string   `yaml:"bus" doc:"message bus: memory, amqp"`
+	BusURL         string   `yaml:"bus_url" doc:"where the broker is, for a bus that has one: amqp://user:password@host/vhost; several are separated by commas"`
 	Images         string   `yaml:"images" doc:"where the bytes of images are kept"`
 	Objects        string   `yaml:"objects" doc:"where the bytes of objects are kept"`
 	ImageStores    []string `yaml:"image_stores" doc:"names of further stores for images, beside the default one; each is like it"`
@@ -37,7 +39,9 @@ type Config struct {
 	ImageFetchNets []string `yaml:"image_fetch_nets" doc:"networks (CIDR) that web-download may reach though they are not public, on any port"`
 	Hypervisor     string   `yaml:"hypervisor" doc:"driver that runs guests: fake, libvirt"`
 	Dataplane      string   `yaml:"dataplane" doc:"driver that carries packets: fake, linux"`
-	Hosts          []string `yaml:"hosts" doc:"names of the hosts in this process; real drivers serve one"`
+	Hosts          []string `yaml:"hosts" doc:"names of the hosts in this process; real drivers serve one; none is a control plane whose hosts are other processes"`
+	Control        string   `yaml:"control" doc:"node: address of the control plane, without a path"`
+	HostSecret     string   `yaml:"host_secret" doc:"node: the secret that nacre host add gave this host"`
 
 	External  string   `yaml:"external" doc:"subnet of the network public; empty makes none"`
 	Private   string   `yaml:"private" doc:"subnet of the network demo; empty makes none"`
@@ -59,7 +63,11 @@ type Config struct {
 	LogFormat string `yaml:"log_format" doc:"text or json"`
 	TLSCert   string `yaml:"tls_cert" doc:"file of the certificate chain; with tls_key it turns TLS on"`
 	TLSKey    string `yaml:"tls_key" doc:"file of the private key"`
+	TLSCA     string `yaml:"tls_ca" doc:"file of the certificates to trust in a broker and a control plane; empty is the system's"`
 }
+
+// None is what a setting says that has a default and is to have nothing.
+const None = "none"
 
 // Default is a configuration before any file.
 func Default() Config {

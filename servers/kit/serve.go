@@ -28,12 +28,12 @@ func Listen(c *Config) (net.Listener, error) {
 func ListenObjects(c *Config) (net.Listener, error) {
 	at := c.ObjectListen
 	if at == "auto" {
-		at = "none"
+		at = None
 		if c.Listen == Default().Listen {
 			at = "127.0.0.1:8080"
 		}
 	}
-	if at == "none" || at == "" {
+	if at == None || at == "" {
 		return nil, nil
 	}
 	l, err := net.Listen("tcp", at)

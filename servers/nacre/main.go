@@ -2,6 +2,7 @@
 // directory, running or not.
 //
 //	nacre audit                       what does not hold that always must
+//	nacre host add compute-1          what the node of a new host needs
 //	nacre policy list compute         the rules of an area with their defaults
 //	nacre policy explain RULE --role member --project P --target project_id=P
 //
@@ -30,6 +31,8 @@ type cli struct {
 
 	Audit  auditCmd  `cmd:"" help:"Look for what does not hold that always must."`
 	Policy policyCmd `cmd:"" help:"Show and explain policy rules."`
+
+	Host hostCmd `cmd:"" help:"Hosts in processes of their own."`
 
 	DB         dbCmd         `cmd:"" name:"db" help:"The databases."`
 	Bootstrap  bootstrapCmd  `cmd:"" help:"Make the administrator, the roles and the identity endpoints (keystone-manage bootstrap)."`

@@ -1,0 +1,29 @@
+//go:build realtest
+
+package realserver
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Areas makes a database and an account for each area, each account the owner of its
+// own and locked out of the others, and gives their DSN with {area} for the area.
+func (p *PostgreSQL) Areas(t testing.TB, areas ...string) string {
+	t.Helper()
+	for _, a := range areas {
+		for _, s := range []string{
+			"CREATE ROLE nacre_" + a + " LOGIN",
+			"CREATE DATABASE nacre_" + a + " OWNER nacre_" + a,
+			"REVOKE CONNECT ON DATABASE nacre_" + a + " FROM PUBLIC",
+		} {
+			out, err := exec.Command(filepath.Join(p.bin, "psql"), "-h", p.dir, "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-c", s).CombinedOutput()
+			require.NoError(t, err, "%s", out)
+		}
+	}
+	return fmt.Sprintf("host=%s user=nacre_{area} dbname=nacre_{area} sslmode=disable", p.dir)
+}

@@ -1,0 +1,234 @@
+//go:build realtest
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gophercloud/gophercloud/v2"
+	"github.com/gophercloud/gophercloud/v2/openstack"
+	computeapi "github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servers"
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/nacre-cloud/nacre/internal/realserver"
+	"github.com/nacre-cloud/nacre/servers"
+	"github.com/nacre-cloud/nacre/servers/conformance"
+	"github.com/nacre-cloud/nacre/servers/kit"
+)
+
+// node is a host in a process of its own, with simulated guests.
+type node struct {
+	t            *testing.T
+	name, config string
+	binary       string
+	cmd          *exec.Cmd
+}
+
+func (n *node) start() {
+	n.t.Helper()
+	n.cmd = exec.Command(n.binary, "-config", n.config)
+	n.cmd.Stderr = os.Stderr
+	out, err := n.cmd.StdoutPipe()
+	require.NoError(n.t, err)
+	require.NoError(n.t, n.cmd.Start())
+	line, err := bufio.NewReader(out).ReadString('\n')
+	require.NoError(n.t, err, "it ended before its agents ran")
+	require.Contains(n.t, line, "host "+n.name+" serves")
+}
+
+func (n *node) kill() {
+	require.NoError(n.t, n.cmd.Process.Kill())
+	_ = n.cmd.Wait()
+}
+
+func (n *node) stop() {
+	require.NoError(n.t, n.cmd.Process.Signal(os.Interrupt))
+	require.NoError(n.t, n.cmd.Wait())
+}
+
+// spread is a control plane over PostgreSQL and RabbitMQ whose hosts are processes
+// of their own.
+type spread struct {
+	*process
+	broker *realserver.Rabbit
+	pg     *realserver.PostgreSQL
+	nodes  []*node
+}
+
+func build(t *testing.T, dir, what string) string {
+	binary := filepath.Join(dir, filepath.Base(what))
+	out, err := exec.Command("go", "build", "-o", binary, what).CombinedOutput()
+	require.NoError(t, err, string(out))
+	return binary
+}
+
+func newSpread(t *testing.T, hosts ...string) *spread {
+	s := &spread{process: newProcess(t), broker: realserver.RabbitMQ(t), pg: realserver.Postgres(t)}
+	s.cfg.Engine, s.cfg.EngineURL = "postgres", s.pg.Areas(t, servers.Areas()...)
+	s.more = []string{"-hosts", kit.None, "-engine", "postgres", "-engine-url", s.cfg.EngineURL, "-bus", "amqp", "-bus-url", s.broker.URL()}
+	s.start()
+	dir := t.TempDir()
+	binary, tool := build(t, dir, "../node"), build(t, dir, "../nacre")
+	for _, name := range hosts {
+		s.nodes = append(s.nodes, s.addNode(t, dir, binary, tool, name))
+	}
+	t.Cleanup(func() {
+		for _, n := range s.nodes {
+			_ = n.cmd.Process.Kill()
+			_ = n.cmd.Wait()
+		}
+		_ = s.cmd.Process.Kill()
+		_ = s.cmd.Wait()
+	})
+	return s
+}
+
+// addNode does what an operator does: nacre host add, the broker's commands, and the
+// node with the configuration that it wrote.
+func (s *spread) addNode(t *testing.T, dir, binary, tool, name string) *node {
+	at := strings.SplitN(s.broker.URL(), "@", 2)[1]
+	cmd := exec.Command(tool, "--state-dir", s.state, "-o", "json", "host", "add", name, "--broker", "amqp://"+at)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	require.NoError(t, err, stderr.String())
+	var given struct {
+		Control    string   `json:"control"`
+		HostSecret string   `json:"host_secret"`
+		BusURL     string   `json:"bus_url"`
+		Broker     []string `json:"broker_commands"`
+	}
+	require.NoError(t, json.Unmarshal(out, &given), string(out))
+	for _, line := range given.Broker {
+		line, _, _ = strings.Cut(line, " || ")
+		words := strings.Fields(line)
+		for i := range words {
+			words[i] = strings.Trim(words[i], "'")
+		}
+		s.broker.Ctl(words[1:]...)
+	}
+	n := &node{t: t, name: name, binary: binary, config: filepath.Join(dir, name+".yaml")}
+	text, err := yaml.Marshal(map[string]any{"hosts": []string{name}, "control": given.Control, "host_secret": given.HostSecret, "bus": "amqp", "bus_url": given.BusURL,
+		"hypervisor": "fake", "dataplane": "fake", "state_dir": filepath.Join(dir, name)})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(n.config, text, 0o600))
+	n.start()
+	return n
+}
+
+// up waits until that many hosts are.
+func (s *spread) up(want int) {
+	s.t.Helper()
+	auth := s.auth("nacre-admin")
+	require.Eventually(s.t, func() bool {
+		admin, err := openstack.AuthenticatedClient(context.Background(), auth)
+		if err != nil {
+			return false
+		}
+		c, err := openstack.NewComputeV2(admin, gophercloud.EndpointOpts{Region: "RegionOne"})
+		if err != nil {
+			return false
+		}
+		var body struct{ Services []struct{ State string } }
+		resp, err := c.Get(context.Background(), c.ServiceURL("os-services"), &body, nil)
+		if err != nil {
+			return false
+		}
+		_ = resp.Body.Close()
+		n := 0
+		for _, x := range body.Services {
+			if x.State == "up" {
+				n++
+			}
+		}
+		return n >= want
+	}, time.Minute, 100*time.Millisecond, "hosts that are up")
+}
+
+// TestNodes runs the conformance suite on a control plane over PostgreSQL and
+// RabbitMQ with two hosts in processes of their own, and then kills each kind of
+// process under load: every server comes to rest, and the audit finds nothing.
+func TestNodes(t *testing.T) {
+	s := newSpread(t, "compute-1", "compute-2")
+	s.up(2)
+	t.Run("Conformance", s.conformance)
+	t.Run("Kills", s.kills)
+}
+
+func (s *spread) conformance(t *testing.T) {
+	admin, err := openstack.AuthenticatedClient(t.Context(), s.auth("nacre-admin"))
+	require.NoError(t, err)
+	user, err := openstack.AuthenticatedClient(t.Context(), s.auth("nacre"))
+	require.NoError(t, err)
+	conformance.Run(t, conformance.Target{
+		Admin: admin, User: user, UserAuth: s.auth("nacre"), Endpoint: gophercloud.EndpointOpts{Region: "RegionOne"}, External: "public", Flavor: "m1.nano",
+		Image: func() io.Reader { return bytes.NewReader(make([]byte, 64<<10)) }, ImageFormat: "raw", Timeout: time.Minute, Poll: 20 * time.Millisecond,
+		Audit: func(ctx context.Context) error { return s.audited(ctx) },
+	})
+}
+
+// audited waits until the audit finds nothing, for as long as hosts may take to
+// confirm what was deleted.
+func (s *spread) audited(ctx context.Context) error {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		fs, err := servers.AuditLocal(ctx, s.cfg, parts)
+		if err != nil || len(fs) == 0 {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the audit finds %v", fs)
+		}
+	}
+}
+
+func (s *spread) kills(t *testing.T) {
+	image := s.imageID(t.Context())
+	for round, fault := range []func(){
+		func() { s.nodes[0].kill(); s.nodes[0].start() },
+		func() { s.kill(); s.process.start() },
+		func() { s.pg.Stop(); s.pg.Start() },
+		func() { s.broker.Stop(); s.broker.Start() },
+		func() { s.nodes[1].kill(); s.kill(); s.process.start(); s.nodes[1].start() },
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		c := s.client(ctx)
+		done := make(chan struct{})
+		go func() { defer close(done); s.work(ctx, c, image, round) }()
+		for want := 5; ; time.Sleep(20 * time.Millisecond) { // until work is under way
+			if list, err := s.list(ctx, c); err == nil && len(list) >= want {
+				break
+			}
+		}
+		fault()
+		cancel()
+		<-done
+		s.up(2)
+		s.settle(t.Context(), round)
+	}
+	c := s.client(t.Context())
+	list, err := s.list(t.Context(), c)
+	require.NoError(t, err)
+	for _, sv := range list {
+		require.NoError(t, computeapi.Delete(t.Context(), c, sv.ID).ExtractErr())
+	}
+	s.settle(t.Context(), 99)
+	for _, n := range s.nodes {
+		n.stop()
+		left, err := filepath.Glob(filepath.Join(filepath.Dir(n.config), n.name, "hosts", n.name, "guests", "*.json"))
+		require.NoError(t, err)
+		require.Empty(t, left, "guests left on "+n.name)
+	}
+	s.process.stop()
+}
