@@ -40,6 +40,12 @@ type Transport interface {
 	Close() error
 }
 
+// Named is a Transport whose user may consume answers only under a name of its own.
+type Named interface {
+	// ReplyTopic is a new topic for answers, which nobody else can guess.
+	ReplyTopic() string
+}
+
 // Bus is what areas and agents use: JSON bodies over a Transport. Every method
 // refuses a context that is in a store transaction.
 type Bus struct {
@@ -60,7 +66,11 @@ func New(t Transport, log *slog.Logger) *Bus {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Bus{t: t, log: log, reply: "reply." + uuid.NewString(), pubs: map[Kind]message.Publisher{}, waiting: map[string]chan *message.Message{}}
+	reply := "reply." + uuid.NewString()
+	if n, ok := t.(Named); ok {
+		reply = n.ReplyTopic()
+	}
+	return &Bus{t: t, log: log, reply: reply, pubs: map[Kind]message.Publisher{}, waiting: map[string]chan *message.Message{}}
 }
 
 func (b *Bus) publisher(k Kind) (message.Publisher, error) {

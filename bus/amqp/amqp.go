@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/google/uuid"
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/nacre-cloud/nacre/bus"
@@ -25,6 +26,9 @@ type Options struct {
 	URL string
 	// TLS is used with amqps://; nil is the system's trust.
 	TLS *tls.Config
+	// Host is the name of the host whose account this is (HostPermissions); empty is the
+	// control plane.
+	Host string
 	// Prefix begins the name of each exchange and queue; empty is "nacre".
 	Prefix string
 	// Light says which queues may lose their messages with the broker; nil is
@@ -45,6 +49,16 @@ type Options struct {
 // LightTopics are hosts' desired state and the calls to them: it is sent again.
 func LightTopics(topic string) bool {
 	return strings.Contains(topic, ".host.") || strings.Contains(topic, ".call.")
+}
+
+var _ bus.Named = (*Transport)(nil)
+
+// ReplyTopic implements bus.Named.
+func (t *Transport) ReplyTopic() string {
+	if t.o.Host == "" {
+		return "reply." + uuid.NewString()
+	}
+	return "reply." + t.o.Host + "." + uuid.NewString()
 }
 
 // inFlight bounds the messages of a connection that wait for their confirmation.
@@ -296,15 +310,16 @@ func HostPermissions(prefix, host string) Permissions {
 	}
 	p, h := regexp.QuoteMeta(prefix), regexp.QuoteMeta(host)
 	own := `[a-z]+\.(host|call)\.` + h
-	queues := `^` + p + `\.(q\.` + own + `|r\.reply\..*)$`
+	replies := `reply\.` + h + `\.[0-9a-f-]+`
+	mine := `q\.` + own + `|r\.` + replies
 	exchanges := `\.(queue|reply)`
 	return Permissions{
-		Configure: queues,
-		Write:     `^` + p + `(\.(q\.` + own + `|r\.reply\..*)|` + exchanges + `)$`,
-		Read:      `^` + p + `(\.(q\.` + own + `|r\.reply\..*)|` + exchanges + `)$`,
+		Configure: `^` + p + `\.(` + mine + `)$`,
+		Write:     `^` + p + `(\.(` + mine + `)|` + exchanges + `)$`,
+		Read:      `^` + p + `(\.(` + mine + `)|` + exchanges + `)$`,
 		Topics: map[string][2]string{
 			prefix + ".queue": {`^[a-z]+\.(report|ask)\.` + h + `$`, `^` + own + `$`},
-			prefix + ".reply": {`^reply\..*$`, `^reply\..*$`},
+			prefix + ".reply": {`^reply\.[0-9a-f.-]+$`, `^` + replies + `$`},
 		},
 	}
 }

@@ -112,6 +112,19 @@ func hosts(t *testing.T, broker *realserver.Rabbit) {
 		require.Error(t, send(t, host, bus.Queue, topic, "forged"), topic)
 	}
 	require.Error(t, send(t, host, bus.FanOut, "notifications.compute", "forged"))
+	named, err := amqp.Open(t.Context(), amqp.Options{URL: broker.UserURL("node1", "secret"), Host: "node1"})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, named.Close()) })
+	r, err := named.Subscriber(bus.Reply, "")
+	require.NoError(t, err)
+	answers, err := r.Subscribe(t.Context(), named.ReplyTopic())
+	require.NoError(t, err)
+	require.NotNil(t, answers, "its own answers")
+	for _, topic := range []string{"reply.#", "reply.*", "reply.node1.*", control.ReplyTopic(), "reply.node2." + uuid.NewString()} {
+		_, err = r.Subscribe(t.Context(), topic)
+		require.ErrorContains(t, err, "ACCESS_REFUSED", topic)
+	}
+	require.NoError(t, send(t, named, bus.Reply, control.ReplyTopic(), "an answer"))
 	f, err := host.Subscriber(bus.FanOut, "spy")
 	require.NoError(t, err)
 	_, err = f.Subscribe(t.Context(), "notifications.identity")

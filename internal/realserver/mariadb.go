@@ -1,10 +1,20 @@
 package realserver
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net"
+	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,11 +23,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Maria is a MariaDB server on a socket of its own.
+// Maria is a MariaDB server on a socket and a port of its own, with TLS.
 type Maria struct {
 	process
-	dir string
-	n   atomic.Int64
+	dir  string
+	port int
+	n    atomic.Int64
 }
 
 // MariaDB starts a server (Debian's mariadb-server). It takes some three seconds.
@@ -31,9 +42,11 @@ func MariaDB(t testing.TB) *Maria {
 	install.SysProcAttr, install.Dir = attr, dir
 	out, err := install.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	m := &Maria{dir: dir}
+	m := &Maria{dir: dir, port: Port(t)}
+	certificate(t, dir)
 	m.process = process{t: t, make: func() *exec.Cmd {
-		c := exec.Command(server, "--no-defaults", "--datadir="+data, "--socket="+m.Socket(), "--pid-file="+filepath.Join(dir, "pid"), "--skip-networking",
+		c := exec.Command(server, "--no-defaults", "--datadir="+data, "--socket="+m.Socket(), "--pid-file="+filepath.Join(dir, "pid"), "--bind-address=127.0.0.1", "--port="+strconv.Itoa(m.port),
+			"--ssl-cert="+m.CA(), "--ssl-key="+filepath.Join(dir, "key.pem"),
 			"--innodb-flush-log-at-trx-commit=2", "--innodb-doublewrite=0", "--innodb-buffer-pool-size=256M", "--skip-log-bin",
 			// A collation that does not compare by bytes, so that ours shows.
 			"--character-set-server=utf8mb4", "--collation-server=utf8mb4_unicode_ci")
@@ -52,6 +65,33 @@ func MariaDB(t testing.TB) *Maria {
 
 // Socket is where the server listens.
 func (m *Maria) Socket() string { return filepath.Join(m.dir, "s") }
+
+// CA is the file with the certificate that the server shows, for 127.0.0.1.
+func (m *Maria) CA() string { return filepath.Join(m.dir, "cert.pem") }
+
+// TLSURL is the one of a database over TCP with TLS, for the user secure, whom the
+// server refuses without it.
+func (m *Maria) TLSURL(t testing.TB, database string) string {
+	t.Helper()
+	m.SQL(t, "CREATE OR REPLACE USER secure@'%' IDENTIFIED BY 'se:cret/?' REQUIRE SSL; GRANT ALL ON "+database+".* TO secure@'%'")
+	return fmt.Sprintf("mariadb://secure:%s@127.0.0.1:%d/%s?tls=true&ca=%s", url.QueryEscape("se:cret/?"), m.port, database, m.CA())
+}
+
+// certificate writes one for 127.0.0.1 that signs itself, and its key.
+func certificate(t testing.TB, dir string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
+	cert, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	require.NoError(t, err)
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: cert}, "key.pem": {Type: "PRIVATE KEY", Bytes: private}} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o644)) //nolint:gosec // the server's user reads it; a key of this test
+	}
+}
 
 // URL is the one of a database, for the user root; an empty name is no database.
 func (m *Maria) URL(database string) string {

@@ -27,3 +27,14 @@ func (p *PostgreSQL) Areas(t testing.TB, areas ...string) string {
 	}
 	return fmt.Sprintf("host=%s user=nacre_{area} dbname=nacre_{area} sslmode=disable", p.dir)
 }
+
+// Areas makes a database and an account for each area, each account good for its own
+// database only, and gives their URL with {area} for the area.
+func (m *Maria) Areas(t testing.TB, areas ...string) string {
+	t.Helper()
+	for _, a := range areas {
+		name := "nacre_" + a
+		m.SQL(t, fmt.Sprintf("CREATE DATABASE %s; CREATE USER %[1]s@localhost; GRANT ALL ON %[1]s.* TO %[1]s@localhost", name))
+	}
+	return fmt.Sprintf("mariadb://nacre_{area}@localhost/nacre_{area}?socket=%s", m.Socket())
+}

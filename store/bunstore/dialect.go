@@ -18,13 +18,20 @@ type dialect interface {
 	placeholder(n int) string
 	// columnType is a column's type and collation in DDL, tableOptions what
 	// follows a CREATE TABLE, zero the literal default of a column.
-	columnType(store.ColumnType) string
+	columnType(*store.TableDef, *store.Column) string
 	tableOptions() string
 	zero(store.ColumnType) string
-	// tail, head and contains are conditions that text col ends or begins with,
-	// or holds, the argument whose placeholder is given; n is its length in characters.
-	head(col, arg string, n int) string
-	tail(col, arg string, n int) string
+	// retype makes a column fit for an index that it had not, "" where it is.
+	retype(*store.TableDef, *store.Column) string
+	// dropIndex removes an index, if it is there.
+	dropIndex(table, index string) string
+	// lower folds ASCII letters, sum adds up a column, NULL being nothing.
+	lower(col string) string
+	sum(col string) string
+	// head, tail and contains are conditions that text col begins or ends with, or
+	// holds, s, which is the argument whose placeholder is given.
+	head(col, arg, s string) string
+	tail(col, arg, s string) string
 	contains(col, arg string) string
 	// match is a regular expression condition, or "" where the engine can't.
 	match(col, arg string) string
@@ -35,6 +42,10 @@ type dialect interface {
 	// insertRows is how many rows one INSERT takes.
 	insertRows() int
 	begin() string
+	// lasting says that a statement may take effect after its context has ended.
+	lasting() bool
+	// migrating brings the database to a schema, in the way that its DDL allows.
+	migrating(ctx context.Context, e *Engine, s *store.Schema) error
 	// tables reads which tables, columns ("t.c") and indexes there are.
 	tables(ctx context.Context, s *session) (map[string]bool, error)
 	// classify turns a driver's error into one of package store's; def is the
@@ -136,7 +147,7 @@ func upTo(s string) (string, bool) {
 	return "", false
 }
 
-// lower folds ASCII letters only, as both databases' lower() does here.
+// lower folds ASCII letters only, as every dialect's lower does.
 func lower(s string) string {
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {

@@ -1,7 +1,8 @@
-// Package bunstore keeps rows in SQLite (the embedded default) or PostgreSQL.
+// Package bunstore keeps rows in SQLite (the embedded default), PostgreSQL or MariaDB.
 //
 //	engine, err := bunstore.OpenSQLite("/var/lib/nacre/identity.db", bunstore.Options{})
 //	engine, err := bunstore.OpenPostgres("postgres://nacre@db/identity", bunstore.Options{})
+//	engine, err := bunstore.OpenMariaDB("mariadb://nacre:secret@db/identity?tls=true", bunstore.Options{})
 //	defer engine.Close()
 //	err = engine.Migrate(ctx, schema, true)
 //
@@ -20,7 +21,14 @@
 // advisory lock, and rows are locked FOR UPDATE. A deadlock or serialization
 // failure is store.ErrRaced.
 //
-// On both, a wait for another transaction ends with the context, or after
+// On MariaDB the same, but Lock takes a row of the table nacre_lock (1,024 classes
+// of keys, so that two keys may share one), Options.Wait is rounded up to seconds,
+// and a statement by itself is a transaction, since one that waits goes on in the
+// database when its caller has left. A caller that leaves a transaction while it
+// waits leaves its locks for that long, too. DDL commits at once there: Migrate
+// takes back what it made when it fails, and takes up what a crash left.
+//
+// On all, a wait for another transaction ends with the context, or after
 // Options.Wait with an nacre.Unavailable.
 //
 // # In the database
@@ -30,12 +38,14 @@
 // integer, JSON is text as it was written, and text is compared by bytes. Every
 // column that may not be NULL has its zero value as default, so that a program
 // which does not know a new column can still insert. row_rev counts the changes
-// of a row. nacre_schema holds each area's version.
+// of a row. nacre_schema holds each area's version. On MariaDB text is in binary
+// columns; one that is the key or in an index takes 1,024 bytes at most, less where
+// an index has more than three such columns, and a longer value is nacre.Invalid.
 //
 // # How it is built
 //
-// Conditions become SQL in where.go, the same for both databases but for what
-// dialect.go and its two implementations say. Statements of a fixed shape have
+// Conditions become SQL in where.go, the same for all databases but for what
+// dialect.go and its implementations say. Statements of a fixed shape have
 // placeholders (on SQLite they stay prepared); long lists of values are written
 // into the text by bun, which also quotes names.
 package bunstore

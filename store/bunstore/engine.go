@@ -17,7 +17,7 @@ type Options struct {
 	Wait time.Duration
 	// Readers is how many connections read on SQLite; 0 means 4.
 	Readers int
-	// Conns is how many connections there are on PostgreSQL; 0 means 16.
+	// Conns is how many connections there are on PostgreSQL or MariaDB; 0 means 16.
 	Conns int
 	// Synchronous is SQLite's setting of that name: FULL (the default; a commit
 	// survives a power cut), NORMAL (the last ones may not) or OFF.
@@ -40,7 +40,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Engine is a store.Engine on a SQL database. Use OpenSQLite or OpenPostgres.
+// Engine is a store.Engine on a SQL database. Use OpenSQLite, OpenPostgres or
+// OpenMariaDB.
 type Engine struct {
 	dialect dialect
 	opt     Options
@@ -180,14 +181,20 @@ func (e *Engine) reading(ctx context.Context, def *store.TableDef, fn func(s *se
 	return e.statement(ctx, e.read, def, fn)
 }
 
-// writing runs fn as a writing statement. One that loses a race on its own is
-// run again as a transaction would be.
+// writing runs fn as a writing statement. One that loses a race on its own, or may
+// outlast its context, is run as a transaction.
 func (e *Engine) writing(ctx context.Context, def *store.TableDef, fn func(s *session) error) error {
-	err := e.statement(ctx, e.write, def, fn)
-	if errors.Is(err, store.ErrRaced) && !store.Inside(ctx, e) {
-		return store.InTx(ctx, e, func(ctx context.Context) error { return e.statement(ctx, e.write, def, fn) })
+	x, err := e.tx(ctx)
+	if err != nil {
+		return err
 	}
-	return err
+	if x != nil || !e.dialect.lasting() {
+		err = e.statement(ctx, e.write, def, fn)
+		if x != nil || !errors.Is(err, store.ErrRaced) {
+			return err
+		}
+	}
+	return store.InTx(ctx, e, func(ctx context.Context) error { return e.statement(ctx, e.write, def, fn) })
 }
 
 func (e *Engine) statement(ctx context.Context, p *pool, def *store.TableDef, fn func(s *session) error) error {

@@ -14,7 +14,8 @@ import (
 // stampTable holds each area's version.
 const stampTable = "nacre_schema"
 
-// Migrate implements store.Engine. All of it is one transaction.
+// Migrate implements store.Engine. All of it is one transaction, where the
+// database can do that; see mariaDialect.migrating for where it can't.
 func (e *Engine) Migrate(ctx context.Context, s *store.Schema, apply bool) error {
 	if x, err := e.tx(ctx); err != nil || x != nil {
 		return fmt.Errorf("%w: Migrate within a transaction", store.ErrTx)
@@ -34,14 +35,14 @@ func (e *Engine) Migrate(ctx context.Context, s *store.Schema, apply bool) error
 		}
 		return fmt.Errorf("%w: there is no %s", store.ErrSchema, what)
 	}
-	x := &tx{Guard: store.NewGuard(store.Here()), begun: time.Now()}
-	return e.run(ctx, x, func(ctx context.Context) error { return e.migrate(ctx, x, s) })
+	return e.dialect.migrating(ctx, e, s)
 }
 
 // ddl is one statement that the database lacks.
 type ddl struct {
 	what string
 	sql  string
+	undo string // "" for what may stay
 	def  *store.TableDef
 }
 
@@ -76,22 +77,37 @@ func (e *Engine) look(ctx context.Context, ses *session, s *store.Schema) (migra
 		}
 	}
 	for _, def := range s.Tables {
-		if !have[def.Name] {
-			m.steps = append(m.steps, ddl{"table " + def.Name, e.createTable(def), def})
-		} else {
-			for i := range def.Columns {
-				if c := &def.Columns[i]; !have[def.Name+"."+c.Name] {
-					m.steps = append(m.steps, ddl{"column " + def.Name + "." + c.Name, e.addColumn(def, c), def})
-				}
-			}
-		}
-		for _, ix := range def.Indexes {
-			if !have[indexName(def.Name, ix.Name)] {
-				m.steps = append(m.steps, ddl{"index " + ix.Name, e.createIndex(def, ix), def})
+		m.steps = append(m.steps, e.lookAt(def, have)...)
+	}
+	return m, nil
+}
+
+// lookAt compares one table with its definition.
+func (e *Engine) lookAt(def *store.TableDef, have map[string]bool) (steps []ddl) {
+	quote := (&builder{d: e.dialect}).quote
+	table := quote(def.Name)
+	if !have[def.Name] {
+		steps = append(steps, ddl{"table " + def.Name, e.createTable(def), "DROP TABLE " + table, def})
+	} else {
+		for i := range def.Columns {
+			if c := &def.Columns[i]; !have[def.Name+"."+c.Name] {
+				steps = append(steps, ddl{"column " + def.Name + "." + c.Name, e.addColumn(def, c), "ALTER TABLE " + table + " DROP COLUMN " + quote(c.Name), def})
 			}
 		}
 	}
-	return m, nil
+	for _, ix := range def.Indexes {
+		name := indexName(def.Name, ix.Name)
+		if have[name] {
+			continue
+		}
+		for _, c := range ix.Columns {
+			if text := e.dialect.retype(def, &def.Columns[def.Pos(c)]); text != "" && have[def.Name+"."+c] {
+				steps = append(steps, ddl{"column " + def.Name + "." + c + " for index " + ix.Name, text, "", def})
+			}
+		}
+		steps = append(steps, ddl{"index " + ix.Name, e.createIndex(def, ix), e.dialect.dropIndex(table, quote(name)), def})
+	}
+	return steps
 }
 
 func (e *Engine) createTable(def *store.TableDef) string {
@@ -100,12 +116,12 @@ func (e *Engine) createTable(def *store.TableDef) string {
 	for i := range def.Columns {
 		w.column(def, &def.Columns[i]).str(", ")
 	}
-	w.ident(store.RevColumn).str(" " + e.dialect.columnType(store.Int) + " NOT NULL DEFAULT 1)" + e.dialect.tableOptions())
+	w.ident(store.RevColumn).str(" " + e.dialect.columnType(def, &store.Column{Name: store.RevColumn, Type: store.Int}) + " NOT NULL DEFAULT 1)" + e.dialect.tableOptions())
 	return string(w.b)
 }
 
 func (w *builder) column(def *store.TableDef, c *store.Column) *builder {
-	w.ident(c.Name).str(" " + w.d.columnType(c.Type))
+	w.ident(c.Name).str(" " + w.d.columnType(def, c))
 	switch {
 	case c.Name == def.Key:
 		w.str(" NOT NULL PRIMARY KEY")
@@ -138,63 +154,122 @@ func (e *Engine) createIndex(def *store.TableDef, ix store.Index) string {
 	return string(w.b)
 }
 
-// migrate looks again, now that nobody else migrates, and does what is missing.
-func (e *Engine) migrate(ctx context.Context, x *tx, s *store.Schema) error {
-	if err := e.Lock(ctx, []string{stampTable}); err != nil {
-		return err
-	}
-	var m migration
-	err := x.Statement(ctx, func() (err error) {
-		if m, err = e.look(ctx, x.s, s); err != nil {
-			return e.failure(ctx, err, nil)
+// whole migrates in one transaction.
+func (e *Engine) whole(ctx context.Context, s *store.Schema) error {
+	x := &tx{Guard: store.NewGuard(store.Here()), begun: time.Now()}
+	return e.run(ctx, x, func(ctx context.Context) error {
+		if err := e.Lock(ctx, []string{stampTable}); err != nil {
+			return err
 		}
-		for _, step := range m.steps {
-			if _, err := x.s.exec(ctx, plain(step.sql)); err != nil {
-				return fmt.Errorf("store: making %s: %w", step.what, e.failure(ctx, err, step.def))
+		// Look again, now that nobody else migrates.
+		var m migration
+		err := x.Statement(ctx, func() (err error) {
+			if m, err = e.look(ctx, x.s, s); err != nil {
+				return e.failure(ctx, err, nil)
+			}
+			return e.make(ctx, x.s, m, nil)
+		})
+		if err != nil {
+			return err
+		}
+		for _, step := range m.due(s) {
+			if err := x.Statement(ctx, func() error { return e.drop(ctx, x.s, s, step) }); err != nil {
+				return err
+			}
+			if err := e.fill(ctx, s, step); err != nil {
+				return err
 			}
 		}
-		return nil
+		return x.Statement(ctx, func() error { return e.failure(ctx, e.stamp(ctx, x.s, s, m), nil) })
 	})
-	if err != nil {
-		return err
-	}
-	if m.stamped {
-		if err := e.runSteps(ctx, x, s, m.stamp); err != nil {
+}
+
+// fillAndStamp is the part of a migration that can be a transaction where DDL can
+// not: indexes that must go first, then the data and the stamp. ses is for DDL.
+func (e *Engine) fillAndStamp(ctx context.Context, ses *session, s *store.Schema, m migration) error {
+	for _, step := range m.due(s) {
+		if err := e.drop(ctx, ses, s, step); err != nil {
 			return err
 		}
 	}
-	return x.Statement(ctx, func() error { return e.failure(ctx, e.stamp(ctx, x.s, s, m), nil) })
-}
-
-func (e *Engine) runSteps(ctx context.Context, x *tx, s *store.Schema, stamp int) error {
-	steps := slices.SortedFunc(slices.Values(s.Steps), func(a, b store.Step) int { return a.Version - b.Version })
-	for _, step := range steps {
-		if step.Version <= stamp {
-			continue
-		}
-		for _, name := range step.Drop {
-			table, index, _ := strings.Cut(name, ".")
-			w := (&builder{d: e.dialect}).str("DROP INDEX IF EXISTS ").ident(indexName(table, index))
-			if err := x.Statement(ctx, func() error { _, err := x.s.exec(ctx, plain(string(w.b))); return e.failure(ctx, err, nil) }); err != nil {
-				return fmt.Errorf("store: %s: step %d (%s): index %s: %w", s.Area, step.Version, step.Name, name, err)
+	x := &tx{Guard: store.NewGuard(store.Here()), begun: time.Now()}
+	return e.run(ctx, x, func(ctx context.Context) error {
+		for _, step := range m.due(s) {
+			if err := e.fill(ctx, s, step); err != nil {
+				return err
 			}
 		}
-		if step.Fill == nil {
-			continue
+		m.hasHome = true // e.make made it
+		return x.Statement(ctx, func() error { return e.failure(ctx, e.stamp(ctx, x.s, s, m), nil) })
+	})
+}
+
+// make runs the statements that are missing. With undo, which gathers what takes
+// them back, it makes the stamp's table too.
+func (e *Engine) make(ctx context.Context, ses *session, m migration, undo *[]string) error {
+	if undo != nil && !m.hasHome {
+		if err := e.makeHome(ctx, ses); err != nil {
+			return e.failure(ctx, err, nil)
 		}
-		if err := step.Fill(ctx, e); err != nil {
-			return fmt.Errorf("store: %s: step %d (%s): %w", s.Area, step.Version, step.Name, err)
+	}
+	for _, step := range m.steps {
+		if _, err := ses.exec(ctx, plain(step.sql)); err != nil {
+			return fmt.Errorf("store: making %s: %w", step.what, e.failure(ctx, err, step.def))
+		}
+		if undo != nil && step.undo != "" {
+			*undo = append(*undo, step.undo)
 		}
 	}
 	return nil
 }
 
+// due are the steps that an older database has before it.
+func (m *migration) due(s *store.Schema) (due []store.Step) {
+	if !m.stamped {
+		return nil
+	}
+	for _, step := range slices.SortedFunc(slices.Values(s.Steps), func(a, b store.Step) int { return a.Version - b.Version }) {
+		if step.Version > m.stamp {
+			due = append(due, step)
+		}
+	}
+	return due
+}
+
+// drop removes the indexes that a step does without.
+func (e *Engine) drop(ctx context.Context, ses *session, s *store.Schema, step store.Step) error {
+	quote := (&builder{d: e.dialect}).quote
+	for _, name := range step.Drop {
+		table, index, _ := strings.Cut(name, ".")
+		if _, err := ses.exec(ctx, plain(e.dialect.dropIndex(quote(table), quote(indexName(table, index))))); err != nil {
+			return fmt.Errorf("store: %s: step %d (%s): index %s: %w", s.Area, step.Version, step.Name, name, e.failure(ctx, err, nil))
+		}
+	}
+	return nil
+}
+
+func (e *Engine) fill(ctx context.Context, s *store.Schema, step store.Step) error {
+	if step.Fill == nil {
+		return nil
+	}
+	if err := step.Fill(ctx, e); err != nil {
+		return fmt.Errorf("store: %s: step %d (%s): %w", s.Area, step.Version, step.Name, err)
+	}
+	return nil
+}
+
+func (e *Engine) makeHome(ctx context.Context, ses *session) error {
+	d := e.dialect
+	area, version := &store.Column{Name: "area", Type: store.Text}, &store.Column{Name: "version", Type: store.Int}
+	home := &store.TableDef{Name: stampTable, Key: area.Name}
+	_, err := ses.exec(ctx, plain(fmt.Sprintf("CREATE TABLE %s (area %s NOT NULL PRIMARY KEY, version %s NOT NULL)%s",
+		stampTable, d.columnType(home, area), d.columnType(home, version), d.tableOptions())))
+	return err
+}
+
 func (e *Engine) stamp(ctx context.Context, ses *session, s *store.Schema, m migration) error {
 	if !m.hasHome {
-		d := e.dialect
-		sql := fmt.Sprintf("CREATE TABLE %s (area %s NOT NULL PRIMARY KEY, version %s NOT NULL)%s",
-			stampTable, d.columnType(store.Text), d.columnType(store.Int), d.tableOptions())
-		if _, err := ses.exec(ctx, plain(sql)); err != nil {
+		if err := e.makeHome(ctx, ses); err != nil {
 			return err
 		}
 	}

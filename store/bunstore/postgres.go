@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -35,7 +36,10 @@ func OpenPostgres(dsn string, o Options) (*Engine, error) {
 		cfg.ConnectTimeout = o.Wait
 	}
 	d := &pgDialect{qgen: schema.NewQueryGen(pgdialect.New()), opt: o}
-	p := newPool(stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
+	// A connection that lies idle has nothing to say: where there is something to read,
+	// or its end, the server may be gone, and only then is it worth a round trip to ask.
+	ask := stdlib.OptionShouldPing(func(_ context.Context, p stdlib.ShouldPingParams) bool { return readable(p.Conn.PgConn().Conn()) })
+	p := newPool(stdlib.OpenDB(*cfg, ask, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
 		_, err := c.Exec(ctx, fmt.Sprintf("SET lock_timeout = %d", o.Wait.Milliseconds()))
 		return err
 	})), o.Conns, false)
@@ -58,8 +62,8 @@ func (d *pgDialect) begin() string {
 	return fmt.Sprintf("BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = %d", d.opt.Wait.Milliseconds())
 }
 
-func (d *pgDialect) columnType(t store.ColumnType) string {
-	switch t {
+func (d *pgDialect) columnType(_ *store.TableDef, c *store.Column) string {
+	switch c.Type {
 	case store.Int, store.Time:
 		return "bigint"
 	case store.Bool:
@@ -86,12 +90,19 @@ func (d *pgDialect) zero(t store.ColumnType) string {
 	return "''"
 }
 
-func (d *pgDialect) head(col, arg string, n int) string {
-	return fmt.Sprintf("left(%s, %d) = %s", col, n, arg)
+func (d *pgDialect) retype(*store.TableDef, *store.Column) string { return "" }
+func (d *pgDialect) dropIndex(_, index string) string             { return "DROP INDEX IF EXISTS " + index }
+func (d *pgDialect) lower(col string) string                      { return "lower(" + col + ")" }
+func (d *pgDialect) sum(col string) string {
+	return "CAST(coalesce(sum(" + col + "), 0) AS BIGINT)"
 }
 
-func (d *pgDialect) tail(col, arg string, n int) string {
-	return fmt.Sprintf("right(%s, %d) = %s", col, n, arg)
+func (d *pgDialect) head(col, arg, s string) string {
+	return fmt.Sprintf("left(%s, %d) = %s", col, utf8.RuneCountInString(s), arg)
+}
+
+func (d *pgDialect) tail(col, arg, s string) string {
+	return fmt.Sprintf("right(%s, %d) = %s", col, utf8.RuneCountInString(s), arg)
 }
 
 func (d *pgDialect) contains(col, arg string) string {
@@ -140,6 +151,12 @@ func (d *pgDialect) tables(ctx context.Context, s *session) (map[string]bool, er
 		return nil, err
 	}
 	return have, s.query(ctx, plain("SELECT indexname, '' FROM pg_indexes WHERE schemaname = current_schema()"), add)
+}
+
+func (d *pgDialect) lasting() bool { return false }
+
+func (d *pgDialect) migrating(ctx context.Context, e *Engine, s *store.Schema) error {
+	return e.whole(ctx, s)
 }
 
 func (d *pgDialect) classify(err error, def *store.TableDef) error {

@@ -3,127 +3,43 @@
 package bunstore_test
 
 import (
-	"bytes"
 	"context"
-	"fmt"
-	"os"
-	"os/exec"
-	"os/user"
-	"path/filepath"
-	"slices"
-	"strconv"
-	"sync/atomic"
-	"syscall"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/internal/realserver"
 	"github.com/nacre-cloud/nacre/store"
 	"github.com/nacre-cloud/nacre/store/bunstore"
 	"github.com/nacre-cloud/nacre/store/storetest"
 )
 
-// server is a PostgreSQL server of our own, on a socket in a directory of its own.
-type server struct {
-	dir string
-	cmd *exec.Cmd
-	log bytes.Buffer
-	n   atomic.Int64
-}
-
-// startPostgres fails the test when there is no PostgreSQL: a suite that is
-// asked for must not be silently left out.
-func startPostgres(t testing.TB) *server {
+// postgres gives an engine on a new database.
+func postgres(t testing.TB, s *realserver.PostgreSQL, o bunstore.Options) *bunstore.Engine {
 	t.Helper()
-	bins, err := filepath.Glob("/usr/lib/postgresql/*/bin")
-	require.NoError(t, err)
-	require.NotEmpty(t, bins, "PostgreSQL is not installed (apt-get install postgresql)")
-	bin := slices.Max(bins)
-	dir, err := os.MkdirTemp("", "nacre-pg-")
-	require.NoError(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	attr := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if os.Geteuid() == 0 { // the server refuses root
-		u, err := user.Lookup("postgres")
-		require.NoError(t, err)
-		uid, err := strconv.Atoi(u.Uid)
-		require.NoError(t, err)
-		gid, err := strconv.Atoi(u.Gid)
-		require.NoError(t, err)
-		require.NoError(t, os.Chown(dir, uid, gid))
-		attr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-	}
-	data := filepath.Join(dir, "data")
-	// A collation that does not sort by bytes, so that ours shows.
-	initdb := exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8",
-		"--locale", "C.UTF-8", "--locale-provider", "icu", "--icu-locale", "en")
-	initdb.SysProcAttr, initdb.Dir = attr, dir
-	out, err := initdb.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-
-	s := &server{dir: dir}
-	s.cmd = exec.Command(filepath.Join(bin, "postgres"), "-D", data, "-k", dir, "-c", "listen_addresses=",
-		"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off", "-c", "deadlock_timeout=50ms")
-	s.cmd.SysProcAttr, s.cmd.Dir, s.cmd.Stderr = attr, dir, &s.log
-	require.NoError(t, s.cmd.Start())
-	t.Cleanup(func() {
-		s.stop()
-		if t.Failed() {
-			t.Logf("the end of the server's log:\n%s", s.log.Bytes()[max(0, s.log.Len()-4000):])
-		}
-	})
-	e, err := bunstore.OpenPostgres(s.dsn(""), bunstore.Options{})
-	require.NoError(t, err)
-	defer e.Close()
-	require.Eventually(t, func() bool {
-		return e.InTx(context.Background(), func(context.Context) error { return nil }) == nil
-	}, 30*time.Second, 20*time.Millisecond, "the server does not answer")
-	return s
-}
-
-func (s *server) stop() {
-	if s.cmd.ProcessState == nil {
-		s.cmd.Process.Signal(syscall.SIGINT) // does not wait for clients
-		s.cmd.Wait()
-	}
-}
-
-func (s *server) dsn(database string) string {
-	if database == "" {
-		database = "postgres"
-	}
-	return fmt.Sprintf("host=%s user=postgres dbname=%s sslmode=disable", s.dir, database)
-}
-
-// open gives an engine on a new database.
-func (s *server) open(t testing.TB, o bunstore.Options) *bunstore.Engine {
-	t.Helper()
-	name := fmt.Sprintf("t%d", s.n.Add(1))
-	bins, err := filepath.Glob("/usr/lib/postgresql/*/bin")
-	require.NoError(t, err)
-	out, err := exec.Command(filepath.Join(slices.Max(bins), "createdb"), "-h", s.dir, "-U", "postgres", name).CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	e, err := bunstore.OpenPostgres(s.dsn(name), o)
+	e, err := bunstore.OpenPostgres(s.Database(t), o)
 	require.NoError(t, err)
 	return e
 }
 
 func TestPostgresContract(t *testing.T) {
-	s := startPostgres(t)
-	storetest.Run(t, func(t *testing.T) store.Engine { return s.open(t, bunstore.Options{}) })
+	s := realserver.Postgres(t)
+	storetest.Run(t, func(t *testing.T) store.Engine { return postgres(t, s, bunstore.Options{}) })
 }
 
 func BenchmarkPostgres(b *testing.B) {
-	s := startPostgres(b)
-	storetest.Bench(b, func(b *testing.B) store.Engine { return s.open(b, bunstore.Options{}) })
+	s := realserver.Postgres(b)
+	storetest.Bench(b, func(b *testing.B) store.Engine { return postgres(b, s, bunstore.Options{}) })
 }
 
 // Waiting for a row, a name, a lock or a connection has a deadline.
 func TestPostgresBusy(t *testing.T) {
-	s := startPostgres(t)
-	e := s.open(t, bunstore.Options{Wait: 200 * time.Millisecond, Conns: 2})
+	s := realserver.Postgres(t)
+	e := postgres(t, s, bunstore.Options{Wait: 200 * time.Millisecond, Conns: 2})
 	defer e.Close()
 	tab := pets(t, e)
 	ctx := t.Context()
@@ -152,26 +68,52 @@ func TestPostgresBusy(t *testing.T) {
 
 // A server that goes away is Unavailable, and one that comes back is used again.
 func TestPostgresGone(t *testing.T) {
-	s := startPostgres(t)
-	e := s.open(t, bunstore.Options{Wait: time.Second})
+	s := realserver.Postgres(t)
+	e := postgres(t, s, bunstore.Options{Wait: time.Second})
 	defer e.Close()
 	tab := pets(t, e)
 	ctx := t.Context()
 	err := store.InTx(ctx, e, func(in context.Context) error {
 		require.NoError(t, tab.Insert(in, pet{ID: "b", Name: "b"}))
-		s.stop()
+		s.Stop()
 		return tab.Insert(in, pet{ID: "c", Name: "c"})
 	})
 	require.ErrorIs(t, err, nacre.Unavailable)
 	_, err = tab.Get(ctx, "a")
 	require.ErrorIs(t, err, nacre.Unavailable)
 
-	again := exec.Command(s.cmd.Path, s.cmd.Args[1:]...)
-	again.SysProcAttr, again.Dir, again.Stderr = s.cmd.SysProcAttr, s.dir, &s.log
-	require.NoError(t, again.Start())
-	s.cmd = again
+	s.Start()
 	require.Eventually(t, func() bool { _, err := tab.Get(ctx, "a"); return err == nil }, 20*time.Second, 20*time.Millisecond)
 	n, err := tab.Count(ctx)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, n)
+}
+
+// A server that was away and is back is used at once: connections that died while they
+// lay idle cost no statement.
+func TestPostgresIdleConnections(t *testing.T) {
+	s := realserver.Postgres(t)
+	const conns = 6
+	e := postgres(t, s, bunstore.Options{Wait: 5 * time.Second, Conns: conns})
+	defer e.Close()
+	tab := pets(t, e)
+	everyConn := func() {
+		var wg sync.WaitGroup
+		for range conns {
+			wg.Go(func() {
+				err := e.InTx(t.Context(), func(ctx context.Context) error {
+					_, err := tab.Get(ctx, "a")
+					return err
+				})
+				assert.NoError(t, err)
+			})
+		}
+		wg.Wait()
+	}
+	for range 3 {
+		everyConn()
+		s.Stop()
+		s.Start()
+		everyConn()
+	}
 }

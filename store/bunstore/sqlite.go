@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/uptrace/bun/dialect/sqlitedialect"
 	"github.com/uptrace/bun/schema"
@@ -110,8 +111,8 @@ func (d *sqliteDialect) begin() string          { return "BEGIN IMMEDIATE" }
 // One row per statement keeps it prepared; there is no round trip to save.
 func (d *sqliteDialect) insertRows() int { return 1 }
 
-func (d *sqliteDialect) columnType(t store.ColumnType) string {
-	switch t {
+func (d *sqliteDialect) columnType(_ *store.TableDef, c *store.Column) string {
+	switch c.Type {
 	case store.Int, store.Bool, store.Time:
 		return "INTEGER"
 	case store.Float:
@@ -136,12 +137,19 @@ func (d *sqliteDialect) zero(t store.ColumnType) string {
 	return "''"
 }
 
-func (d *sqliteDialect) head(col, arg string, n int) string {
-	return fmt.Sprintf("substr(%s, 1, %d) = %s", col, n, arg)
+func (d *sqliteDialect) retype(*store.TableDef, *store.Column) string { return "" }
+func (d *sqliteDialect) dropIndex(_, index string) string             { return "DROP INDEX IF EXISTS " + index }
+func (d *sqliteDialect) lower(col string) string                      { return "lower(" + col + ")" }
+func (d *sqliteDialect) sum(col string) string {
+	return "CAST(coalesce(sum(" + col + "), 0) AS BIGINT)"
 }
 
-func (d *sqliteDialect) tail(col, arg string, n int) string {
-	return fmt.Sprintf("substr(%s, -%d) = %s", col, n, arg)
+func (d *sqliteDialect) head(col, arg, s string) string {
+	return fmt.Sprintf("substr(%s, 1, %d) = %s", col, utf8.RuneCountInString(s), arg)
+}
+
+func (d *sqliteDialect) tail(col, arg, s string) string {
+	return fmt.Sprintf("substr(%s, -%d) = %s", col, utf8.RuneCountInString(s), arg)
 }
 
 func (d *sqliteDialect) contains(col, arg string) string {
@@ -169,6 +177,12 @@ func (d *sqliteDialect) tables(ctx context.Context, s *session) (map[string]bool
 			return nil
 		})
 	return have, err
+}
+
+func (d *sqliteDialect) lasting() bool { return false }
+
+func (d *sqliteDialect) migrating(ctx context.Context, e *Engine, s *store.Schema) error {
+	return e.whole(ctx, s)
 }
 
 func (d *sqliteDialect) classify(err error, def *store.TableDef) error {

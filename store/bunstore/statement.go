@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -125,7 +126,7 @@ func (e *Engine) Select(ctx context.Context, def *store.TableDef, q store.Select
 		}
 		w := &builder{d: e.dialect}
 		w.str(e.texts(def).from)
-		keys := w.keys(def, q.Order)
+		keys := w.keys(def, q.Order, where)
 		switch {
 		case q.After == nil:
 			w.where(def, where)
@@ -190,7 +191,7 @@ func (w *builder) aggregate(def *store.TableDef, q store.Aggregate, where store.
 	}
 	w.str("count(*)")
 	for _, name := range q.Sum {
-		w.str(", CAST(coalesce(sum(").ident(name).str("), 0) AS BIGINT)")
+		w.str(", " + w.d.sum(w.quote(name)))
 	}
 	if q.Max != "" {
 		w.str(", max(").ident(q.Max).str(")")
@@ -239,8 +240,8 @@ func scanGroup(rows *sql.Rows, def *store.TableDef, q store.Aggregate) (store.Gr
 
 // Insert implements store.Engine.
 func (e *Engine) Insert(ctx context.Context, def *store.TableDef, rows []store.Row) error {
-	chunk := e.dialect.insertRows()
-	if len(rows) > chunk && !store.Inside(ctx, e) {
+	parts := slices.Collect(chunks(rows, e.dialect.insertRows()))
+	if len(parts) > 1 && !store.Inside(ctx, e) {
 		if _, err := e.tx(ctx); err != nil {
 			return err
 		}
@@ -250,7 +251,7 @@ func (e *Engine) Insert(ctx context.Context, def *store.TableDef, rows []store.R
 		if err := def.CheckRows(rows); err != nil {
 			return err
 		}
-		for part := range slices.Chunk(rows, chunk) {
+		for _, part := range parts {
 			w := &builder{d: e.dialect}
 			w.str(e.texts(def).insert)
 			w.rows(def, part)
@@ -262,6 +263,38 @@ func (e *Engine) Insert(ctx context.Context, def *store.TableDef, rows []store.R
 	})
 }
 
+// maxInsert is about how many bytes one INSERT takes, below what any server's
+// packets are bounded to.
+const maxInsert = 4 << 20
+
+// chunks cuts rows into statements of at most n rows and about maxInsert bytes.
+func chunks(rows []store.Row, n int) iter.Seq[[]store.Row] {
+	return func(yield func([]store.Row) bool) {
+		from, size := 0, 0
+		for i := range rows {
+			own := 0
+			for _, v := range rows[i].Values {
+				switch x := v.(type) {
+				case string:
+					own += len(x)
+				case []byte:
+					own += 2 * len(x) // in hexadecimal
+				}
+			}
+			if i > from && (i-from >= n || size+own > maxInsert) {
+				if !yield(rows[from:i]) {
+					return
+				}
+				from, size = i, 0
+			}
+			size += own
+		}
+		if from < len(rows) {
+			yield(rows[from:])
+		}
+	}
+}
+
 // rows adds the values of rows, each of revision 1.
 func (w *builder) rows(def *store.TableDef, rows []store.Row) {
 	w.once = len(rows) > 1
@@ -271,7 +304,7 @@ func (w *builder) rows(def *store.TableDef, rows []store.Row) {
 			v := value(&def.Columns[j], r.Values[j])
 			switch {
 			case w.once:
-				w.b = w.d.gen().Append(w.b, v)
+				w.literal(v)
 			default:
 				w.str(w.arg(v))
 			}

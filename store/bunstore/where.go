@@ -4,8 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/nacre-cloud/nacre/store"
 )
@@ -35,6 +36,16 @@ func (w *builder) arg(v any) string {
 	}
 	w.args = append(w.args, v)
 	return w.d.placeholder(len(w.args))
+}
+
+// literal writes a value into the text. A number with a point would be a decimal,
+// of bounded length, to MariaDB.
+func (w *builder) literal(v any) {
+	if f, ok := v.(float64); ok {
+		w.b = strconv.AppendFloat(w.b, f, 'e', -1, 64)
+		return
+	}
+	w.b = w.d.gen().Append(w.b, v)
 }
 
 func (w *builder) query() query { return query{text: string(w.b), args: w.args, once: w.once} }
@@ -98,7 +109,7 @@ func (w *builder) cond(t *store.TableDef, c store.Where) {
 		}
 		v := c.Value
 		if s, ok := v.(string); ok && c.Fold {
-			col, v = "lower("+col+")", lower(s)
+			col, v = w.d.lower(col), lower(s)
 		}
 		w.str("(" + col + map[store.Op]string{
 			store.OpEq: " = ", store.OpLess: " < ", store.OpLessEq: " <= ", store.OpGreater: " > ", store.OpGreaterEq: " >= ",
@@ -112,7 +123,7 @@ func (w *builder) in(_ *store.TableDef, col string, c store.Where) {
 		return
 	}
 	if c.Fold {
-		col = "lower(" + col + ")"
+		col = w.d.lower(col)
 	}
 	w.str("(" + col + " IN (")
 	for i, v := range c.Values {
@@ -129,7 +140,7 @@ func (w *builder) in(_ *store.TableDef, col string, c store.Where) {
 			w.str(w.arg(v))
 		default:
 			w.once = true
-			w.b = w.d.gen().Append(w.b, v)
+			w.literal(v)
 		}
 	}
 	w.str("))")
@@ -150,15 +161,14 @@ func (w *builder) text(col string, c store.Where) {
 		return
 	}
 	if c.Fold {
-		col, s = "lower("+col+")", lower(s)
+		col, s = w.d.lower(col), lower(s)
 	}
-	n := utf8.RuneCountInString(s)
 	w.str("(")
 	switch c.Op {
 	case store.OpPrefix:
-		w.str(w.d.head(col, w.arg(s), n))
+		w.str(w.d.head(col, w.arg(s), s))
 	case store.OpSuffix:
-		w.str(w.d.tail(col, w.arg(s), n))
+		w.str(w.d.tail(col, w.arg(s), s))
 	default:
 		w.str(w.d.contains(col, w.arg(s)))
 	}
@@ -172,12 +182,48 @@ type key struct {
 	desc bool
 }
 
-func (w *builder) keys(t *store.TableDef, order []store.Order) []key {
+// keys are what rows are sorted by: the primary key is the last one, unless no two
+// rows that the condition leaves can agree in the others. (MariaDB would then not
+// see that a unique index has the order already.)
+func (w *builder) keys(t *store.TableDef, order []store.Order, c store.Where) []key {
 	ks := make([]key, 0, len(order)+1)
 	for _, o := range order {
 		ks = append(ks, key{w.quote(o.Column), t.Columns[t.Pos(o.Column)].Null, o.Desc})
 	}
+	if distinct(t, order, c) {
+		return ks
+	}
 	return append(ks, key{col: w.quote(t.Key)})
+}
+
+// distinct says that sort keys and what the condition holds fast cover a unique index.
+func distinct(t *store.TableDef, order []store.Order, c store.Where) bool {
+	if len(order) == 0 {
+		return false
+	}
+	fast := map[string]bool{}
+	for _, o := range order {
+		fast[o.Column] = true
+	}
+	hold(c, fast)
+	for _, ix := range t.Indexes {
+		if ix.Unique && !slices.ContainsFunc(ix.Columns, func(name string) bool { return !fast[name] || t.Columns[t.Pos(name)].Null }) {
+			return true
+		}
+	}
+	return false
+}
+
+// hold adds the columns that have one value in all rows of a condition.
+func hold(c store.Where, fast map[string]bool) {
+	switch {
+	case c.Op == store.OpEq && !c.Fold:
+		fast[c.Column] = true
+	case c.Op == store.OpAnd:
+		for i := range c.Sub {
+			hold(c.Sub[i], fast)
+		}
+	}
 }
 
 func (w *builder) orderBy(ks []key) {
