@@ -35,6 +35,28 @@ type TokenValidator interface {
 	ValidateToken(ctx context.Context, token string) (*Caller, error)
 }
 
+// TokenInspector is a TokenValidator that tells more, for who enforces it.
+// ValidateToken refuses a token that is limited by access rules, as its asker does
+// not look at them.
+type TokenInspector interface {
+	TokenValidator
+	// InspectToken also says which requests the token is limited to, where it is;
+	// whoever asks must refuse others. With expired it knows a token for a while
+	// after its end, for a service that goes on with what a user began.
+	InspectToken(ctx context.Context, token string, expired bool) (*Caller, []AccessRule, error)
+}
+
+// AccessRule is a request that a token is limited to, as Keystone's application
+// credentials have them.
+type AccessRule struct {
+	// Service is the type of the service in the catalog: "compute".
+	Service string
+	Method  string
+	// Path is below the service's root: "/v2.1/servers". * and {name} stand for a
+	// part between slashes, ** for any number of them.
+	Path string
+}
+
 // IDs makes identifiers. Tests replace it to get the same ones each time.
 type IDs interface {
 	// NewID is a random UUID: dashed, lower case.

@@ -2,7 +2,9 @@ package identity
 
 import (
 	"context"
+	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nacre-cloud/nacre"
@@ -11,8 +13,7 @@ import (
 )
 
 // AccessRule is a request that an application credential may make. Tokens of one
-// that has rules are shown only to a service that says that it enforces them;
-// services in this process do not, and refuse such tokens.
+// that has rules are shown only to a service that says that it enforces them.
 type AccessRule struct {
 	ID      string `store:"id,pk" json:"id"`
 	UserID  string `store:"user_id,unique=access_rule_request" json:"-"`
@@ -22,6 +23,10 @@ type AccessRule struct {
 	// Created orders a user's rules.
 	Created time.Time `store:"created_at" json:"-"`
 }
+
+const maxRulePath = 225
+
+var serviceType = regexp.MustCompile(`\A[a-zA-Z0-9-]{1,64}\z`)
 
 // accessRules finds or makes a user's rules, in the context's transaction. A rule
 // that has an id must be there.
@@ -40,8 +45,8 @@ func (s *Service) accessRules(ctx context.Context, userID string, asked []Access
 			out = append(out, got)
 			continue
 		}
-		if !slices.Contains([]string{"POST", "GET", "HEAD", "PATCH", "PUT", "DELETE"}, r.Method) || r.Path == "" || r.Service == "" {
-			return nil, invalid("Invalid input for field 'access_rules': a rule is an id, or a path, a method and a service")
+		if !slices.Contains([]string{"POST", "GET", "HEAD", "PATCH", "PUT", "DELETE"}, r.Method) || !strings.HasPrefix(r.Path, "/") || len(r.Path) > maxRulePath || !serviceType.MatchString(r.Service) {
+			return nil, invalid("Invalid input for field 'access_rules': a rule is an id, or a path that begins with a slash, a method and a service's type")
 		}
 		had, err := s.rules.Where(ctx, store.Eq("user_id", userID), store.Eq("service", r.Service), store.Eq("method", r.Method), store.Eq("path", r.Path))
 		if err != nil {

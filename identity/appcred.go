@@ -115,6 +115,12 @@ func (s *Service) CreateAppCredential(ctx context.Context, userID string, n NewA
 		return AppCredential{}, err
 	}
 	err = s.tx(ctx, func(ctx context.Context) (err error) {
+		if err := hold(ctx, s.projects, "project", a.ProjectID); err != nil {
+			return err
+		}
+		if err := hold(ctx, s.users, "user", userID); err != nil {
+			return err
+		}
 		if a.AccessRules, err = s.accessRules(ctx, userID, n.AccessRules); err != nil {
 			return err
 		}

@@ -334,12 +334,15 @@ func (s *Service) authScope(ctx context.Context, req *AuthRequest, a *authState)
 		}
 		tok.ProjectID = ""
 	}
+	if a.parent != nil && a.parent.sameAs(&tok) {
+		return a.parent.again(tok), nil
+	}
 	return s.load(ctx, tok)
 }
 
 // issue makes the token, unless what it rests on has changed meanwhile.
 func (s *Service) issue(ctx context.Context, info *TokenInfo, a *authState, before uint64) (string, error) {
-	if err := s.revoked.sync(ctx); err != nil {
+	if err := s.revoked.syncNear(ctx); err != nil {
 		return "", &nacre.Error{Kind: nacre.Unavailable, Code: "blind", Message: "The identity service can't tell just now which tokens were revoked.", Err: err}
 	}
 	t := &info.Token
@@ -357,6 +360,7 @@ func (s *Service) issue(ctx context.Context, info *TokenInfo, a *authState, befo
 		if err := s.unchanged(ctx, a); err != nil {
 			return "", err
 		}
+		info.loaded = now
 		info.User, info.UserDomain, info.Project, info.Domain, info.Roles, info.AppCred, info.Trust, info.Access = again.User, again.UserDomain, again.Project, again.Domain, again.Roles, again.AppCred, again.Trust, again.Access
 	}
 	t.ExpiresAt = now.Add(s.ttl).Truncate(time.Second)
@@ -380,7 +384,10 @@ func (s *Service) issue(ctx context.Context, info *TokenInfo, a *authState, befo
 		}
 		*t = back
 	}
-	info.seq, info.loaded = s.revoked.now(), now
+	info.seq = s.revoked.now()
+	if info.loaded.IsZero() {
+		info.loaded = now
+	}
 	info.fill(text)
 	s.cache.put(text, info)
 	return text, nil

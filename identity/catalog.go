@@ -112,6 +112,9 @@ func (s *Service) DeleteService(ctx context.Context, id string) error {
 		return err
 	}
 	return s.tx(ctx, func(ctx context.Context) error {
+		if err := s.lock(ctx, catalogLock); err != nil {
+			return err
+		}
 		if err := s.services.Delete(ctx, id); err != nil {
 			return orNotFound(err, "service", id)
 		}
@@ -177,6 +180,9 @@ func (s *Service) CreateEndpoint(ctx context.Context, ch EndpointChange) (Endpoi
 		return e, err
 	}
 	return e, s.tx(ctx, func(ctx context.Context) error {
+		if err := s.lock(ctx, catalogLock); err != nil {
+			return err
+		}
 		if err := s.checkEndpoint(ctx, &e); err != nil {
 			return err
 		}
@@ -227,6 +233,9 @@ func (s *Service) UpdateEndpoint(ctx context.Context, id string, ch EndpointChan
 		return out, err
 	}
 	err := s.tx(ctx, func(ctx context.Context) error {
+		if err := s.lock(ctx, catalogLock); err != nil {
+			return err
+		}
 		old, err := s.endpoints.Get(ctx, id)
 		if err != nil {
 			return orNotFound(err, "endpoint", id)
@@ -254,6 +263,9 @@ func (s *Service) DeleteEndpoint(ctx context.Context, id string) error {
 		return err
 	}
 	return s.tx(ctx, func(ctx context.Context) error {
+		if err := s.lock(ctx, catalogLock); err != nil {
+			return err
+		}
 		if err := s.endpoints.Delete(ctx, id); err != nil {
 			return orNotFound(err, "endpoint", id)
 		}

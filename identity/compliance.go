@@ -243,6 +243,12 @@ func (s *Service) noteFailure(ctx context.Context, u *User, pw string) error {
 		if s.compliance.LockoutAttempts == 0 {
 			return nil
 		}
+		if err := hold(ctx, s.users, "user", u.ID); err != nil {
+			if errors.Is(err, nacre.NotFound) {
+				return nil
+			}
+			return err
+		}
 		now := time.Now().UTC()
 		_, err := s.failures.Update(ctx, u.ID, func(f *failure) error {
 			if f.Count >= s.compliance.LockoutAttempts {

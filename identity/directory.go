@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -40,10 +41,15 @@ type DirectoryUser struct {
 	Email, Description string
 	DefaultProjectID   string
 	Enabled            bool
+	// Extra are further attributes, shown with the user's own; an empty one is none.
+	Extra map[string]string
 }
 
 // DirectoryGroup is a group as a directory knows it.
-type DirectoryGroup struct{ ID, Name, Description string }
+type DirectoryGroup struct {
+	ID, Name, Description string
+	Extra                 map[string]string
+}
 
 // ofDirectory is the source of rows that only repeat what a directory says.
 const ofDirectory = "directory"
@@ -60,6 +66,8 @@ type directoryID struct {
 // directories are the domains' directories.
 type directories struct {
 	fixed map[string]Directory
+	// files are configurations by domains' names.
+	files map[string]DomainConfig
 	open  func(context.Context, DomainConfig) (Directory, error)
 
 	mu     sync.Mutex
@@ -217,14 +225,28 @@ func (s *Service) syncUsers(ctx context.Context, domainID string, us []Directory
 	return ids, err
 }
 
+// shown are the attributes that are kept with what a user has besides.
+func (du *DirectoryUser) shown() map[string]string {
+	out := map[string]string{"email": du.Email, "description": du.Description}
+	maps.Copy(out, du.Extra)
+	return out
+}
+
+// unlike are the attributes that are otherwise than they were.
+func unlike(have map[string]any, want map[string]string) map[string]any {
+	out := map[string]any{}
+	for k, v := range want {
+		if was, _ := have[k].(string); was != v {
+			out[k] = v
+		}
+	}
+	return out
+}
+
 func (s *Service) syncUser(ctx context.Context, domainID, id string, du *DirectoryUser, old User, there bool) error {
 	set := func(u *User) error {
 		u.Name, u.Enabled = du.Name, du.Enabled
-		for k, v := range map[string]string{"email": du.Email, "description": du.Description} {
-			if have, _ := u.Extra[k].(string); have != v {
-				u.Extra = merge(u.Extra, map[string]any{k: v})
-			}
-		}
+		u.Extra = merge(u.Extra, unlike(u.Extra, du.shown()))
 		if du.DefaultProjectID != "" {
 			u.DefaultProjectID = du.DefaultProjectID
 		}
@@ -235,9 +257,7 @@ func (s *Service) syncUser(ctx context.Context, domainID, id string, du *Directo
 		_ = set(&u)
 		return s.users.Insert(ctx, u)
 	}
-	email, _ := old.Extra["email"].(string)
-	about, _ := old.Extra["description"].(string)
-	if old.Name == du.Name && old.Enabled == du.Enabled && email == du.Email && about == du.Description &&
+	if old.Name == du.Name && old.Enabled == du.Enabled && len(unlike(old.Extra, du.shown())) == 0 &&
 		(du.DefaultProjectID == "" || du.DefaultProjectID == old.DefaultProjectID) {
 		return nil
 	}
@@ -290,13 +310,16 @@ func (s *Service) syncGroup(ctx context.Context, domainID, id string, g Director
 		}
 	}
 	if mine < 0 {
-		return s.groups.Insert(ctx, Group{ID: id, DomainID: domainID, Name: g.Name, Description: g.Description, Source: ofDirectory})
+		return s.groups.Insert(ctx, Group{ID: id, DomainID: domainID, Name: g.Name, Description: g.Description, Source: ofDirectory, Extra: unlike(nil, g.Extra)})
 	}
-	if r := &rows[mine]; r.Name == g.Name && r.Description == g.Description {
+	if r := &rows[mine]; r.Name == g.Name && r.Description == g.Description && len(unlike(r.Extra, g.Extra)) == 0 {
 		return nil
 	}
 	rows[mine].Name, rows[mine].Description = g.Name, g.Description
-	_, err := s.groups.Update(ctx, id, func(o *Group) error { o.Name, o.Description = g.Name, g.Description; return nil })
+	_, err := s.groups.Update(ctx, id, func(o *Group) error {
+		o.Name, o.Description, o.Extra = g.Name, g.Description, merge(o.Extra, unlike(o.Extra, g.Extra))
+		return nil
+	})
 	return err
 }
 

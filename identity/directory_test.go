@@ -2,6 +2,7 @@ package identity_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -227,6 +228,9 @@ func TestDirectoryFromDomainConfig(t *testing.T) {
 		var opened []identity.DomainConfig
 		c.Service = c.anotherWith(func(cfg *identity.Config) {
 			cfg.OpenDirectory = func(_ context.Context, d identity.DomainConfig) (identity.Directory, error) {
+				if d["ldap"]["url"] == "ldap://bad" {
+					return nil, errors.New("url: that one is bad")
+				}
 				opened = append(opened, d)
 				return dir, nil
 			}
@@ -241,12 +245,46 @@ func TestDirectoryFromDomainConfig(t *testing.T) {
 			require.NoError(t, err)
 			require.Len(t, us, 2)
 		}
-		require.Len(t, opened, 1)
-		require.Equal(t, "cn=x,secret", opened[0]["ldap"]["user"])
+		require.Len(t, opened, 2, "when it was set, and when it was used")
+		require.Equal(t, "cn=x,secret", opened[1]["ldap"]["user"])
+		_, err = c.UpdateDomainConfig(c.admin, domain.ID, "ldap", "url", identity.DomainConfig{"ldap": {"url": "ldap://bad"}})
+		require.ErrorIs(t, err, nacre.Forbidden)
+		require.ErrorContains(t, err, "that one is bad")
+		kept, err := c.GetDomainConfig(c.admin, domain.ID, "ldap", "url")
+		require.NoError(t, err)
+		require.Equal(t, "ldap://x", kept["ldap"]["url"])
 		require.NoError(t, c.DeleteDomainConfig(c.admin, domain.ID, "", ""))
 		time.Sleep(6 * time.Second)
 		us, err := c.ListUsers(c.admin, nacre.Query{Filters: []nacre.Filter{{Name: "domain_id", Value: domain.ID}, {Name: "name", Value: "local"}}})
 		require.NoError(t, err)
 		require.Len(t, us, 1)
+	})
+}
+
+// TestDirectoryFromFile has a file's configuration go before what the API sets, for
+// a domain that is made later.
+func TestDirectoryFromFile(t *testing.T) {
+	eachEngine(t, func(t *testing.T, c *cloud) {
+		dir := newDirectory()
+		open := func(_ context.Context, d identity.DomainConfig) (identity.Directory, error) {
+			if d["ldap"]["url"] != "ldap://file" {
+				return nil, errors.New("url: another")
+			}
+			return dir, nil
+		}
+		c.Service = c.anotherWith(func(cfg *identity.Config) {
+			cfg.OpenDirectory, cfg.DomainConfigs = open, map[string]identity.DomainConfig{"corp": {"identity": {"driver": "ldap"}, "ldap": {"url": "ldap://file"}}}
+		})
+		for name, want := range map[string]int{"corp": 2, "other": 0} {
+			domain, err := c.CreateDomain(c.admin, identity.ProjectChange{Name: ref(name)})
+			require.NoError(t, err)
+			_, _, err = c.PutDomainConfig(c.admin, domain.ID, identity.DomainConfig{"identity": {"driver": "sql"}})
+			require.NoError(t, err)
+			us, err := c.ListUsers(c.admin, query("domain_id", domain.ID))
+			require.NoError(t, err)
+			require.Len(t, us, want)
+		}
+		_, err := identity.New(identity.Config{Engine: c.engine, OpenDirectory: open, DomainConfigs: map[string]identity.DomainConfig{"corp": {"identity": {"driver": "ldap"}, "ldap": {"url": "ldap://x"}}}})
+		require.ErrorContains(t, err, "corp: url: another")
 	})
 }

@@ -2,7 +2,10 @@ package identity
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"regexp"
 	"slices"
 
@@ -86,6 +89,21 @@ func (c DomainConfig) check() error {
 	return nil
 }
 
+// tried refuses a configuration that is none, or whose directory can't be opened.
+func (c DomainConfig) tried(open func(context.Context, DomainConfig) (Directory, error)) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	if c["identity"]["driver"] != "ldap" || open == nil {
+		return nil
+	}
+	dir, err := open(context.Background(), c)
+	if closer, ok := dir.(io.Closer); ok && err == nil {
+		_ = closer.Close()
+	}
+	return err
+}
+
 func noConfig(domainID, group, option string) *nacre.Error {
 	what := "any options"
 	switch {
@@ -119,6 +137,9 @@ func (s *Service) PutDomainConfig(ctx context.Context, domainID string, c Domain
 	}
 	if err := c.check(); err != nil {
 		return nil, false, err
+	}
+	if err := c.tried(s.directories.open); err != nil {
+		return nil, false, badConfig("%s", err)
 	}
 	err = s.tx(ctx, func(ctx context.Context) error {
 		n, err := s.domainOptions.DeleteWhere(ctx, store.Eq("domain_id", domainID))
@@ -257,10 +278,16 @@ func (s *Service) UpdateDomainConfig(ctx context.Context, domainID, group, optio
 			return err
 		}
 		all, err := s.readConfig(ctx, domainID, "", "")
-		if out = all.shown(); err == nil && len(out) == 0 {
-			err = noConfig(domainID, "", "")
+		if err != nil {
+			return err
 		}
-		return err
+		if out = all.shown(); len(out) == 0 {
+			return noConfig(domainID, "", "")
+		}
+		if err := all.tried(s.directories.open); err != nil {
+			return badConfig("%s", err)
+		}
+		return nil
 	})
 	return out, err
 }
@@ -350,17 +377,19 @@ var configReference = regexp.MustCompile(`%\(([a-z_]+)\)s`)
 // with those filled in where another option refers to one ("%(password)s"). It asks
 // no policy and is never shown.
 func (s *Service) driverConfig(ctx context.Context, domainID string) (DomainConfig, error) {
-	c, err := s.readConfig(ctx, domainID, "", "")
+	c, err := s.configured(ctx, domainID)
 	if err != nil {
 		return nil, err
 	}
+	out := DomainConfig{}
 	for group, options := range c {
+		out[group] = maps.Clone(options)
 		for option, v := range options {
 			text, ok := v.(string)
 			if !ok || sensitive(group, option) {
 				continue
 			}
-			options[option] = configReference.ReplaceAllStringFunc(text, func(ref string) string {
+			out[group][option] = configReference.ReplaceAllStringFunc(text, func(ref string) string {
 				name := configReference.FindStringSubmatch(ref)[1]
 				if secret, ok := options[name].(string); ok && sensitive(group, name) {
 					return secret
@@ -369,7 +398,21 @@ func (s *Service) driverConfig(ctx context.Context, domainID string) (DomainConf
 			})
 		}
 	}
-	return c, nil
+	return out, nil
+}
+
+// configured is a domain's configuration: its file's, or else what the API has set.
+func (s *Service) configured(ctx context.Context, domainID string) (DomainConfig, error) {
+	if len(s.directories.files) > 0 {
+		d, err := s.getDomain(ctx, domainID)
+		if err != nil && !errors.Is(err, nacre.NotFound) {
+			return nil, err
+		}
+		if c, ok := s.directories.files[d.Name]; ok && err == nil {
+			return c, nil
+		}
+	}
+	return s.readConfig(ctx, domainID, "", "")
 }
 
 // domainConfigRules are the policy of domain configuration.

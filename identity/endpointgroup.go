@@ -197,6 +197,12 @@ func (s *Service) AddEndpointGroupToProject(ctx context.Context, groupID, projec
 		return err
 	}
 	return s.tx(ctx, func(ctx context.Context) error {
+		if err := hold(ctx, s.projects, "project", projectID); err != nil {
+			return err
+		}
+		if _, err := s.endpointGroups.GetForUpdate(ctx, groupID); err != nil {
+			return store.WrapNotFound(err, noEndpointGroup(groupID))
+		}
 		row := projectEndpointGroup{ID: projectID + "|" + groupID, ProjectID: projectID, EndpointGroupID: groupID}
 		if err := s.groupsFor.Insert(ctx, row); err != nil {
 			return orConflict(err, "project_endpoint_group", "", "")

@@ -61,6 +61,16 @@ func (s *Service) AssociatePolicy(ctx context.Context, policyID string, t Policy
 		return err
 	}
 	return s.tx(ctx, func(ctx context.Context) error {
+		if err := s.lock(ctx, catalogLock); err != nil {
+			return err
+		}
+		for _, err := range []error{
+			hold(ctx, s.policies, "policy", policyID), hold(ctx, s.endpoints, "endpoint", t.EndpointID), hold(ctx, s.services, "service", t.ServiceID), hold(ctx, s.regions, "region", t.RegionID),
+		} {
+			if err != nil {
+				return err
+			}
+		}
 		if _, err := s.associations.DeleteWhere(ctx, store.Eq("id", t.id())); err != nil {
 			return err
 		}

@@ -119,6 +119,14 @@ func (s *Service) CreateGrant(ctx context.Context, g Grant) error {
 }
 
 func (s *Service) writeGrant(ctx context.Context, g Grant) error {
+	for _, err := range []error{
+		hold(ctx, s.projects, "project", g.ProjectID), hold(ctx, s.projects, "domain", g.DomainID), hold(ctx, s.users, "user", g.UserID),
+		hold(ctx, s.groups, "group", g.GroupID), hold(ctx, s.roles, "role", g.RoleID),
+	} {
+		if err != nil {
+			return err
+		}
+	}
 	row := g.row()
 	if _, err := s.assignments.Get(ctx, row.ID); !errors.Is(err, store.ErrNoRow) {
 		return err

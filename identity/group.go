@@ -138,6 +138,9 @@ func (s *Service) dropGroups(ctx context.Context, gs []Group) error {
 			return err
 		}
 	}
+	if _, err := s.groups.DeleteWhere(ctx, store.In("id", ids)); err != nil {
+		return err
+	}
 	members, err := s.members.Where(ctx, store.In("group_id", ids))
 	if err != nil {
 		return err
@@ -152,10 +155,7 @@ func (s *Service) dropGroups(ctx context.Context, gs []Group) error {
 	if _, err := s.assignments.DeleteWhere(ctx, store.In("group_id", ids)); err != nil {
 		return err
 	}
-	if _, err := s.members.DeleteWhere(ctx, store.In("group_id", ids)); err != nil {
-		return err
-	}
-	_, err = s.groups.DeleteWhere(ctx, store.In("id", ids))
+	_, err = s.members.DeleteWhere(ctx, store.In("group_id", ids))
 	return err
 }
 
@@ -191,6 +191,12 @@ func (s *Service) AddToGroup(ctx context.Context, userID, groupID string) error 
 		return err
 	}
 	return s.tx(ctx, func(ctx context.Context) error {
+		if err := hold(ctx, s.users, "user", userID); err != nil {
+			return err
+		}
+		if err := hold(ctx, s.groups, "group", groupID); err != nil {
+			return err
+		}
 		m := membership{ID: groupID + "|" + userID, GroupID: groupID, UserID: userID}
 		if _, err := s.members.Get(ctx, m.ID); !errors.Is(err, store.ErrNoRow) {
 			return err

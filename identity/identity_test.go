@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,7 +16,6 @@ import (
 	"github.com/nacre-cloud/nacre/identity"
 	"github.com/nacre-cloud/nacre/identity/fernet"
 	"github.com/nacre-cloud/nacre/store"
-	"github.com/nacre-cloud/nacre/store/bunstore"
 	"github.com/nacre-cloud/nacre/store/memstore"
 )
 
@@ -67,30 +65,6 @@ func ref[T any](v T) *T { return &v }
 
 func named(name string) identity.NameRef {
 	return identity.NameRef{Name: name, Domain: identity.DomainRef{Name: "Default"}}
-}
-
-// eachEngine runs a test on every engine, in time that passes only when all wait.
-func eachEngine(t *testing.T, f func(t *testing.T, c *cloud)) {
-	t.Run("memstore", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			e := memstore.New(memstore.Options{})
-			defer func() { require.NoError(t, e.Close()) }()
-			c := newCloud(t, e)
-			f(t, c)
-			c.clean()
-		})
-	})
-	t.Run("sqlite", func(t *testing.T) {
-		file := filepath.Join(t.TempDir(), "identity.db")
-		synctest.Test(t, func(t *testing.T) {
-			e, err := bunstore.OpenSQLite(file, bunstore.Options{})
-			require.NoError(t, err)
-			defer func() { require.NoError(t, e.Close()) }()
-			c := newCloud(t, e)
-			f(t, c)
-			c.clean()
-		})
-	})
 }
 
 // clean asks the audit.

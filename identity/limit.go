@@ -171,6 +171,9 @@ func (s *Service) CreateRegisteredLimits(ctx context.Context, ls []RegisteredLim
 		return nil, err
 	}
 	err := s.tx(ctx, func(ctx context.Context) error {
+		if err := s.lock(ctx, catalogLock, limitLock); err != nil {
+			return err
+		}
 		for i := range ls {
 			ls[i].ID = s.newID()
 			if err := checkLimit(ls[i].ResourceName, ls[i].DefaultLimit); err != nil {
@@ -233,6 +236,9 @@ func (s *Service) UpdateRegisteredLimit(ctx context.Context, id string, ch Limit
 		return out, err
 	}
 	err := s.tx(ctx, func(ctx context.Context) error {
+		if err := s.lock(ctx, catalogLock, limitLock); err != nil {
+			return err
+		}
 		old, err := s.registered.GetForUpdate(ctx, id)
 		if err != nil {
 			return store.WrapNotFound(err, noRegistered(id))
@@ -271,6 +277,9 @@ func (s *Service) DeleteRegisteredLimit(ctx context.Context, id string) error {
 		return err
 	}
 	return s.tx(ctx, func(ctx context.Context) error {
+		if err := s.lock(ctx, limitLock); err != nil {
+			return err
+		}
 		old, err := s.registered.GetForUpdate(ctx, id)
 		if err != nil {
 			return store.WrapNotFound(err, noRegistered(id))
@@ -292,6 +301,9 @@ func (s *Service) CreateLimits(ctx context.Context, ls []Limit) ([]Limit, error)
 		return nil, err
 	}
 	err := s.tx(ctx, func(ctx context.Context) error {
+		if err := s.lock(ctx, catalogLock, limitLock); err != nil {
+			return err
+		}
 		for i := range ls {
 			l := &ls[i]
 			l.ID = s.newID()
@@ -320,7 +332,7 @@ func (s *Service) newLimit(ctx context.Context, l *Limit) error {
 	if err := s.limitPlace(ctx, l.ServiceID, l.RegionID); err != nil {
 		return err
 	}
-	owner, err := s.projects.Get(ctx, string(l.ProjectID+l.DomainID))
+	owner, err := s.projects.GetForUpdate(ctx, string(l.ProjectID+l.DomainID))
 	if errors.Is(err, nacre.NotFound) || err == nil && l.DomainID != "" && !owner.IsDomain {
 		return invalid("Could not find project: %s.", l.ProjectID+l.DomainID)
 	}
@@ -383,6 +395,9 @@ func (s *Service) UpdateLimit(ctx context.Context, id string, ch LimitChange) (L
 		return out, err
 	}
 	err := s.tx(ctx, func(ctx context.Context) (err error) {
+		if err := s.lock(ctx, limitLock); err != nil {
+			return err
+		}
 		out, err = s.limits.Update(ctx, id, func(l *Limit) error {
 			setIf(&l.ResourceLimit, ch.Limit)
 			if ch.Description != nil {

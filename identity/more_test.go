@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/base64"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -185,7 +186,14 @@ func TestAccessRulesAreNotIgnored(t *testing.T) {
 		require.NoError(t, err)
 		token, _, err := c.Authenticate(t.Context(), identity.AuthRequest{Methods: []string{"application_credential"}, AppCredID: a.ID, AppCredSecret: a.Secret})
 		require.NoError(t, err)
-		require.False(t, c.good(token), "services in this process do not enforce rules")
+		require.False(t, c.good(token), "who asks so does not enforce rules")
+		_, rules, err := c.InspectToken(t.Context(), token, false)
+		require.NoError(t, err)
+		require.Equal(t, []nacre.AccessRule{{Service: "compute", Method: "GET", Path: "/v2.1/servers"}}, rules)
+		for _, bad := range []identity.AccessRule{{Service: "compute", Method: "TRACE", Path: "/"}, {Service: "a b", Method: "GET", Path: "/"}, {Service: "compute", Method: "GET", Path: "x"}, {Service: "compute", Method: "GET", Path: "/" + strings.Repeat("x", 225)}} {
+			_, err := c.CreateAppCredential(mine, u.ID, identity.NewAppCredential{Name: "bad", AccessRules: []identity.AccessRule{bad}})
+			require.ErrorIs(t, err, nacre.Invalid, "%v", bad)
+		}
 		_, err = c.ShowToken(c.admin, token, identity.ShowOptions{})
 		require.ErrorIs(t, err, nacre.NotFound)
 		i, err := c.ShowToken(c.admin, token, identity.ShowOptions{AccessRules: true})
@@ -202,6 +210,10 @@ func TestAccessRulesAreNotIgnored(t *testing.T) {
 func TestConcurrentWriters(t *testing.T) {
 	e := memstore.New(memstore.Options{ReadCommitted: true})
 	defer func() { require.NoError(t, e.Close()) }()
+	concurrentWriters(t, e)
+}
+
+func concurrentWriters(t *testing.T, e store.Engine) {
 	c := newCloud(t, e)
 	giver, taker, p := c.user("default"), c.user("default"), c.project("default")
 	c.grant(identity.Grant{UserID: giver.ID, ProjectID: p.ID}, "member")

@@ -43,7 +43,7 @@ func partRules() []nacre.Rule {
 func newParts(s *Service, cfg *Config) (parts, error) {
 	p := parts{federationConfig: cfg.Federation, federated: store.NewTable[federatedUser](cfg.Engine, "federated_user"),
 		domainOptions: store.NewTable[domainOption](cfg.Engine, "domain_config"), directoryIDs: store.NewTable[directoryID](cfg.Engine, "id_mapping"),
-		template: cfg.CatalogTemplate, directories: &directories{fixed: cfg.Directories, open: cfg.OpenDirectory, opened: map[string]*openDirectory{}}}
+		template: cfg.CatalogTemplate, directories: &directories{fixed: cfg.Directories, files: cfg.DomainConfigs, open: cfg.OpenDirectory, opened: map[string]*openDirectory{}}}
 	var err error
 	p.Federation, err = federation.New(federation.Config{Engine: cfg.Engine, Policy: cfg.Policy, Parent: federationParent{s}})
 	if err != nil {
@@ -129,6 +129,9 @@ func (s *Service) sameMembers(ctx context.Context, userID, source string, groups
 			return m.GroupID == g && (m.ExpiresAt == nil || m.ExpiresAt.After(time.Now()))
 		})
 		changed = changed || !known
+		if err := hold(ctx, s.groups, "group", g); err != nil {
+			return changed, err
+		}
 		if err := s.members.Insert(ctx, membership{ID: g + "|" + userID, GroupID: g, UserID: userID, Source: source, ExpiresAt: until}); err != nil {
 			return changed, err
 		}

@@ -149,18 +149,17 @@ func domainOf(p *Project) Ref {
 
 // placeProject checks a new project's domain and parents.
 func (s *Service) placeProject(ctx context.Context, p *Project) error {
-	domain, err := s.getDomain(ctx, string(p.DomainID))
-	if err != nil {
+	if err := s.liveDomain(ctx, string(p.DomainID)); err != nil {
 		return err
-	}
-	if !domain.Enabled {
-		return forbidden("Domain is disabled: %s", domain.ID)
 	}
 	if p.ParentID == "" {
 		p.ParentID = p.DomainID
 	}
 	if p.ParentID == p.DomainID {
 		return nil
+	}
+	if err := hold(ctx, s.projects, "project", string(p.ParentID)); err != nil {
+		return err
 	}
 	parents, err := s.parents(ctx, p)
 	if err != nil {
@@ -457,6 +456,7 @@ func (s *Service) dropProjects(ctx context.Context, ps []Project) error {
 		}
 	}
 	for _, drop := range []func() (int64, error){
+		func() (int64, error) { return s.projects.DeleteWhere(ctx, store.In("id", ids)) },
 		func() (int64, error) { return s.assignments.DeleteWhere(ctx, store.In("project_id", ids)) },
 		func() (int64, error) { return s.appCreds.DeleteWhere(ctx, store.In("project_id", ids)) },
 		func() (int64, error) { return s.dropCredentials(ctx, store.In("project_id", ids)) },
@@ -470,7 +470,6 @@ func (s *Service) dropProjects(ctx context.Context, ps []Project) error {
 		func() (int64, error) {
 			return s.users.UpdateWhere(ctx, store.In("default_project_id", ids), store.Set{"default_project_id": ""})
 		},
-		func() (int64, error) { return s.projects.DeleteWhere(ctx, store.In("id", ids)) },
 	} {
 		if _, err := drop(); err != nil {
 			return err

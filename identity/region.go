@@ -33,6 +33,9 @@ func (s *Service) CreateRegion(ctx context.Context, ch RegionChange) (Region, er
 		return r, invalid("Invalid input for field 'id': '%s' is too long", r.ID)
 	}
 	return r, s.tx(ctx, func(ctx context.Context) error {
+		if err := s.lock(ctx, catalogLock); err != nil {
+			return err
+		}
 		if err := s.checkParent(ctx, r.ID, r.ParentID); err != nil {
 			return err
 		}
@@ -91,6 +94,9 @@ func (s *Service) UpdateRegion(ctx context.Context, id string, ch RegionChange) 
 		return out, err
 	}
 	err := s.tx(ctx, func(ctx context.Context) (err error) {
+		if err := s.lock(ctx, catalogLock); err != nil {
+			return err
+		}
 		if ch.ParentID != nil {
 			if err := s.checkParent(ctx, id, Ref(*ch.ParentID)); err != nil {
 				return err
@@ -118,6 +124,9 @@ func (s *Service) DeleteRegion(ctx context.Context, id string) error {
 		return err
 	}
 	return s.tx(ctx, func(ctx context.Context) error {
+		if err := s.lock(ctx, catalogLock); err != nil {
+			return err
+		}
 		if _, err := s.regions.Get(ctx, id); err != nil {
 			return orNotFound(err, "region", id)
 		}
@@ -176,6 +185,15 @@ func (s *Service) AddEndpointToProject(ctx context.Context, projectID, endpointI
 		return err
 	}
 	return s.tx(ctx, func(ctx context.Context) error {
+		if err := s.lock(ctx, catalogLock); err != nil {
+			return err
+		}
+		if err := hold(ctx, s.projects, "project", projectID); err != nil {
+			return err
+		}
+		if err := hold(ctx, s.endpoints, "endpoint", endpointID); err != nil {
+			return err
+		}
 		row := projectEndpoint{ID: projectID + "|" + endpointID, ProjectID: projectID, EndpointID: endpointID}
 		if err := s.endpointsFor.Insert(ctx, row); err != nil {
 			return orConflict(err, "project_endpoint", "", "")

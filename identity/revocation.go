@@ -51,7 +51,8 @@ const (
 	blindFor  = 10 * time.Second
 	// overlap is read again each time: a row's time is that of its statement,
 	// and its commit may come later, on a clock that is behind.
-	overlap = time.Minute
+	overlap     = time.Minute
+	nearOverlap = 5 * time.Second
 )
 
 // revocations are the table's rows in memory.
@@ -65,7 +66,8 @@ type revocations struct {
 	marks  map[string]mark
 	seen   map[string]time.Time // ids of the last minute's rows
 	seq    uint64               // of the last change
-	synced time.Time
+	synced time.Time            // when sync last began to read
+	last   time.Time            // when anything last did
 }
 
 // mark is what is known of one key.
@@ -83,8 +85,15 @@ func newRevocations(t *store.Table[revocation], ttl time.Duration) *revocations 
 // a day for those that are shown after their end.
 func (r *revocations) keep() time.Duration { return r.ttl + 49*time.Hour }
 
-// sync reads what is new.
-func (r *revocations) sync(ctx context.Context) error {
+// sync reads what is new since the last time, and what came late.
+func (r *revocations) sync(ctx context.Context) error { return r.read(ctx, false) }
+
+// syncNear reads only what is newest, for a new token: the rows that it misses end
+// or reload that token when sync reads them. Those who wait share one reading.
+func (r *revocations) syncNear(ctx context.Context) error { return r.read(ctx, true) }
+
+func (r *revocations) read(ctx context.Context, near bool) error {
+	came := time.Now()
 	select {
 	case r.syncing <- struct{}{}:
 		defer func() { <-r.syncing }()
@@ -93,11 +102,17 @@ func (r *revocations) sync(ctx context.Context) error {
 	}
 	start := time.Now()
 	r.mu.RLock()
-	from := r.synced.Add(-overlap)
-	if r.synced.IsZero() {
-		from = start.Add(-r.keep())
-	}
+	synced, last := r.synced, r.last
 	r.mu.RUnlock()
+	from := synced.Add(-overlap)
+	switch {
+	case synced.IsZero():
+		from, near = start.Add(-r.keep()), false
+	case near && last.After(came):
+		return nil
+	case near:
+		from = last.Add(-nearOverlap)
+	}
 	ctx, cancel := context.WithTimeout(store.Detach(ctx), blindFor/2)
 	defer cancel()
 	rows, err := r.table.Where(ctx, store.GreaterEq("at", from))
@@ -110,7 +125,9 @@ func (r *revocations) sync(ctx context.Context) error {
 		r.apply(&rows[i])
 	}
 	maps.DeleteFunc(r.seen, func(_ string, at time.Time) bool { return at.Before(start.Add(-2 * overlap)) })
-	r.synced = start
+	if r.last = start; !near {
+		r.synced = start
+	}
 	return nil
 }
 

@@ -59,10 +59,8 @@ func (s *Service) CreateRole(ctx context.Context, ch RoleChange) (Role, error) {
 		return Role{}, err
 	}
 	err := s.tx(ctx, func(ctx context.Context) error {
-		if r.DomainID != "" {
-			if _, err := s.getDomain(ctx, string(r.DomainID)); err != nil {
-				return err
-			}
+		if err := hold(ctx, s.projects, "domain", string(r.DomainID)); err != nil {
+			return err
 		}
 		if err := s.roles.Insert(ctx, r); err != nil {
 			return orConflict(err, "role", r.Name, string(r.DomainID))
@@ -171,13 +169,13 @@ func (s *Service) dropRoles(ctx context.Context, rs []Role) error {
 	if err := s.revoke(ctx, revocation{Stale: true}); err != nil {
 		return err
 	}
+	if _, err := s.roles.DeleteWhere(ctx, store.In("id", ids)); err != nil {
+		return err
+	}
 	if _, err := s.assignments.DeleteWhere(ctx, store.In("role_id", ids)); err != nil {
 		return err
 	}
-	if _, err := s.implied.DeleteWhere(ctx, store.Or(store.In("prior_role_id", ids), store.In("implied_role_id", ids))); err != nil {
-		return err
-	}
-	_, err := s.roles.DeleteWhere(ctx, store.In("id", ids))
+	_, err := s.implied.DeleteWhere(ctx, store.Or(store.In("prior_role_id", ids), store.In("implied_role_id", ids)))
 	return err
 }
 
@@ -197,6 +195,14 @@ func (s *Service) CreateImplied(ctx context.Context, priorID, impliedID string) 
 		return out, err
 	}
 	err = s.tx(ctx, func(ctx context.Context) error {
+		if err := s.lock(ctx, impliedLock); err != nil {
+			return err
+		}
+		for _, id := range []string{priorID, impliedID} {
+			if err := hold(ctx, s.roles, "role", id); err != nil {
+				return err
+			}
+		}
 		all, err := s.implied.Where(ctx)
 		if err != nil {
 			return err

@@ -74,6 +74,10 @@ type Config struct {
 	// OpenDirectory makes the directory of a domain whose own configuration says that
 	// its driver is "ldap"; nil has such configuration kept, but without effect.
 	OpenDirectory func(context.Context, DomainConfig) (Directory, error)
+	// DomainConfigs are the configurations of domains, by the domains' names, as files
+	// of Keystone's domain_config_dir are; what the API sets for such a domain is kept,
+	// but without effect. A domain that is not there yet is waited for.
+	DomainConfigs map[string]DomainConfig
 	// Log is for what no caller hears of; nil is slog.Default.
 	Log *slog.Logger
 }
@@ -155,6 +159,11 @@ func New(cfg Config) (*Service, error) {
 	}
 	if err := cfg.Compliance.check(); err != nil {
 		return nil, err
+	}
+	for name, c := range cfg.DomainConfigs {
+		if err := c.tried(cfg.OpenDirectory); err != nil {
+			return nil, fmt.Errorf("identity: Config.DomainConfigs: %s: %w", name, err)
+		}
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()

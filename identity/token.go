@@ -42,6 +42,7 @@ type TokenInfo struct {
 	seq    uint64
 	loaded time.Time
 	caller nacre.Caller
+	rules  []nacre.AccessRule
 	view   atomic.Pointer[tokenView]
 }
 
@@ -53,6 +54,20 @@ type tokenView struct {
 
 // Caller is the token as other areas see it.
 func (i *TokenInfo) Caller() *nacre.Caller { return &i.caller }
+
+// sameAs says whether a new token stands for just what this one does, and nothing
+// was delegated.
+func (i *TokenInfo) sameAs(tok *fernet.Token) bool {
+	t := &i.Token
+	return i.AppCred == nil && i.Trust == nil && i.Access == nil && tok.AppCredID == "" && tok.TrustID == "" && tok.AccessTokenID == "" &&
+		t.UserID == tok.UserID && t.ProjectID == tok.ProjectID && t.DomainID == tok.DomainID && t.System == tok.System && slices.Equal(t.GroupIDs, tok.GroupIDs)
+}
+
+// again is what is known of this token, for another that stands for the same. It
+// is not believed for longer.
+func (i *TokenInfo) again(tok fernet.Token) *TokenInfo {
+	return &TokenInfo{Token: tok, User: i.User, UserDomain: i.UserDomain, Project: i.Project, Domain: i.Domain, Roles: i.Roles, loaded: i.loaded}
+}
 
 func (i *TokenInfo) fill(text string) {
 	c := nacre.Caller{
@@ -121,34 +136,32 @@ func (c *tokenCache) drop(text string) {
 }
 
 // ValidateToken says who a token stands for, without a statement when it was
-// seen before. Unauthenticated when it is unknown, ended or stands for nobody
-// any more; Unavailable when that can't be known.
+// seen before. Unauthenticated when it is unknown, ended, stands for nobody any
+// more or is limited by access rules; Unavailable when that can't be known.
 func (s *Service) ValidateToken(ctx context.Context, token string) (*nacre.Caller, error) {
-	i, err := s.lookUp(ctx, token, 0)
-	if err != nil {
-		return nil, err
-	}
-	if i.AppCred != nil && len(i.AppCred.AccessRules) > 0 {
+	c, rules, err := s.InspectToken(ctx, token, false)
+	if err == nil && len(rules) > 0 {
 		return nil, errAuth("the token is limited by access rules, which are not enforced here")
 	}
-	return &i.caller, nil
+	return c, err
 }
 
-// ValidateExpired is ValidateToken for what another service goes on with: a token
-// that ended less than two days ago is good too. Ask it only for a caller who has
+// InspectToken is ValidateToken for who enforces access rules. With expired, a token
+// that ended less than two days ago is good too: ask so only for a caller who has
 // shown a service's token beside.
-func (s *Service) ValidateExpired(ctx context.Context, token string) (*nacre.Caller, error) {
-	i, err := s.lookUp(ctx, token, allowExpired)
+func (s *Service) InspectToken(ctx context.Context, token string, expired bool) (*nacre.Caller, []nacre.AccessRule, error) {
+	grace := time.Duration(0)
+	if expired {
+		grace = allowExpired
+	}
+	i, err := s.lookUp(ctx, token, grace)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if i.AppCred != nil && len(i.AppCred.AccessRules) > 0 {
-		return nil, errAuth("the token is limited by access rules, which are not enforced here")
-	}
-	return &i.caller, nil
+	return &i.caller, i.rules, nil
 }
 
-var _ nacre.TokenValidator = (*Service)(nil)
+var _ nacre.TokenInspector = (*Service)(nil)
 
 // lookUp finds what a token stands for. grace lets it be past its end so long.
 func (s *Service) lookUp(ctx context.Context, text string, grace time.Duration) (*TokenInfo, error) {
@@ -237,6 +250,9 @@ func (s *Service) load(ctx context.Context, tok fernet.Token) (*TokenInfo, error
 			return nil, errAuth("the application credential has expired")
 		}
 		i.AppCred = &a
+		for _, r := range a.AccessRules {
+			i.rules = append(i.rules, nacre.AccessRule{Service: r.Service, Method: r.Method, Path: r.Path})
+		}
 		allowed, err := s.expand(ctx, a.RoleIDs)
 		if err != nil {
 			return nil, err
@@ -310,7 +326,7 @@ func (s *Service) subject(ctx context.Context, text, rule string, o ShowOptions)
 		grace = allowExpired
 	}
 	i, err := s.lookUp(ctx, text, grace)
-	if err == nil && rule != "revoke_token" && !o.AccessRules && i.AppCred != nil && len(i.AppCred.AccessRules) > 0 {
+	if err == nil && rule != "revoke_token" && !o.AccessRules && len(i.rules) > 0 {
 		err = errAuth("who asks does not enforce access rules")
 	}
 	if errors.Is(err, nacre.Unauthenticated) {

@@ -108,6 +108,14 @@ func (s *Service) CreateTrust(ctx context.Context, t Trust, roles []NameRef) (Tr
 	}
 	t.ID = s.newID()
 	return t, s.tx(ctx, func(ctx context.Context) error {
+		for _, err := range []error{
+			hold(ctx, s.projects, "project", t.ProjectID), hold(ctx, s.users, "user", min(t.TrustorUserID, t.TrusteeUserID)), hold(ctx, s.users, "user", max(t.TrustorUserID, t.TrusteeUserID)),
+			hold(ctx, s.trusts, "trust", string(t.RedelegatedTrustID)),
+		} {
+			if err != nil {
+				return err
+			}
+		}
 		if err := s.trusts.Insert(ctx, t); err != nil {
 			return err
 		}

@@ -100,10 +100,13 @@ func (s *Service) createUser(ctx context.Context, u User, hash string) (User, er
 	return u, err
 }
 
-// liveDomain checks that a domain is there and enabled.
+// liveDomain holds a domain, which must be there and enabled.
 func (s *Service) liveDomain(ctx context.Context, id string) error {
-	d, err := s.getDomain(ctx, id)
-	if err == nil && !d.Enabled {
+	d, err := s.projects.GetForUpdate(ctx, id)
+	if err == nil && !d.IsDomain {
+		err = store.ErrNoRow
+	}
+	if err = orNotFound(err, "domain", id); err == nil && !d.Enabled {
 		err = forbidden("Domain is disabled: %s", id)
 	}
 	return err
@@ -386,6 +389,7 @@ func (s *Service) dropUsers(ctx context.Context, us []User) error {
 	}
 	w := store.In("user_id", ids)
 	for _, drop := range []func() (int64, error){
+		func() (int64, error) { return s.users.DeleteWhere(ctx, store.In("id", ids)) },
 		func() (int64, error) { return s.assignments.DeleteWhere(ctx, w) },
 		func() (int64, error) { return s.members.DeleteWhere(ctx, w) },
 		func() (int64, error) { return s.passwords.DeleteWhere(ctx, w) },
@@ -399,7 +403,6 @@ func (s *Service) dropUsers(ctx context.Context, us []User) error {
 		func() (int64, error) { return s.dropCredentials(ctx, w) },
 		func() (int64, error) { return s.federated.DeleteWhere(ctx, w) },
 		func() (int64, error) { return 0, s.OAuth.UsersDeleted(ctx, ids) },
-		func() (int64, error) { return s.users.DeleteWhere(ctx, store.In("id", ids)) },
 	} {
 		if _, err := drop(); err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/image/backend"
 	"github.com/nacre-cloud/nacre/internal/reconcile"
 	"github.com/nacre-cloud/nacre/store"
 )
@@ -125,7 +126,7 @@ func (s *Service) check(im *Image) error {
 			return nacre.Errorf(nacre.Invalid, "", "Provided object does not match schema 'image': '%s' is too long or empty (tags)", t)
 		}
 	}
-	return errors.Join(one(im.DiskFormat, DiskFormats, "disk_format"), one(im.ContainerFormat, ContainerFormats, "container_format"),
+	return errors.Join(one(im.DiskFormat, s.c.DiskFormats, "disk_format"), one(im.ContainerFormat, s.c.ContainerFormats, "container_format"),
 		one(im.Visibility, []string{"community", "public", "private", "shared"}, "visibility"))
 }
 
@@ -242,10 +243,21 @@ func (s *Service) Update(ctx context.Context, id string, fn func(*Image) error) 
 	return out, err
 }
 
-// Delete removes an image; its bytes follow.
+// Delete removes an image; its bytes follow. An image whose bytes others hold on to
+// is nacre.Conflict; who begins to do so meanwhile keeps bytes of no image until they
+// let go.
 func (s *Service) Delete(ctx context.Context, id string) error {
-	if _, err := s.forChange(ctx, id, "delete_image"); err != nil {
+	if err := store.Outside(ctx); err != nil {
 		return err
+	}
+	im, err := s.forChange(ctx, id, "delete_image")
+	if err != nil {
+		return err
+	}
+	if !im.Protected { // that is said first
+		if err := s.free(ctx, "Image", id, im.Locations...); err != nil {
+			return err
+		}
 	}
 	return store.InTx(ctx, s.c.Engine, func(ctx context.Context) error {
 		im, err := s.images.GetForUpdate(ctx, id)
@@ -266,6 +278,27 @@ func (s *Service) Delete(ctx context.Context, id string) error {
 		}
 		return s.events.Emit(ctx, "image.delete", im.ID, im.OwnerID, eventOf(&im))
 	})
+}
+
+// free is a Conflict while somebody holds on to one of an image's blobs.
+func (s *Service) free(ctx context.Context, what, id string, locations ...Location) error {
+	for _, l := range locations {
+		d, err := s.driver(l.Store)
+		if err != nil {
+			continue // the store is no longer configured
+		}
+		lender, ok := d.(backend.Lender)
+		if !ok || l.Key == "" {
+			continue
+		}
+		switch err := lender.InUse(ctx, l.Key); {
+		case errors.Is(err, nacre.Conflict):
+			return conflict("%s %s could not be deleted because it is in use: %s", what, id, message(err))
+		case err != nil: // the bytes follow when the store answers again
+			s.log.Warn("whether an image's bytes are in use", "image", id, "store", l.Store, "error", err)
+		}
+	}
+	return nil
 }
 
 // erase removes an image's rows, in the context's transaction.

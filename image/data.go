@@ -51,7 +51,7 @@ func (s *Service) UploadTo(ctx context.Context, id, storeID string, r io.Reader,
 	}
 	defer s.forget(key)
 	in := s.newIntake(id, key, r, left, store.And(store.Eq("id", id), store.Eq("status", Saving), store.Eq("blob_key", key)))
-	in.verify = verify
+	in.check(verify)
 	got, err := s.receive(ctx, in, st.Driver, size)
 	if err == nil {
 		err = s.matches(&im, got.info)
@@ -146,12 +146,12 @@ func (s *Service) receive(ctx context.Context, in *intake, d backend.Driver, siz
 			return out, err
 		}
 	}
+	out.checksum, out.hashed = in.sums.sum()
 	if in.verify != nil {
 		if err := in.verify.check(); err != nil {
 			return out, err
 		}
 	}
-	out.checksum, out.hashed = in.sums.sum()
 	return out, nil
 }
 

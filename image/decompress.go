@@ -13,9 +13,11 @@ import (
 
 // decompressed unpacks gzip, bzip2, or a zip file with one file in it, up to limit
 // bytes; anything else passes as it is. It is streamed; only a zip needs a reader
-// that can seek. What is damaged or too large fails while it is read.
+// that can seek. What is damaged or too large fails while it is read. LHA, which
+// glance knows where a module of Python's is there, is refused as glance does
+// without it.
 func decompressed(raw io.ReadCloser, limit int64) (io.ReadCloser, bool, error) {
-	head := make([]byte, 4)
+	head := make([]byte, 5)
 	n, err := io.ReadFull(raw, head)
 	head = head[:n]
 	if err != nil && n == 0 {
@@ -32,6 +34,8 @@ func decompressed(raw io.ReadCloser, limit int64) (io.ReadCloser, bool, error) {
 		return bounded(bzip2.NewReader(bufio.NewReaderSize(withHead(head, raw), 256<<10)), raw, limit), true, nil
 	case bytes.HasPrefix(head, []byte("PK\x03\x04")):
 		return unzip(raw, limit)
+	case len(head) == 5 && string(head[2:5]) == "-lh":
+		return nil, false, nacre.Errorf(nacre.UnsupportedMedia, "", "LHA archives can't be unpacked.")
 	}
 	return withHead(head, raw), false, nil
 }
@@ -95,6 +99,9 @@ func unzip(raw io.ReadCloser, limit int64) (io.ReadCloser, bool, error) {
 	}
 	if len(z.File) != 1 || z.File[0].FileInfo().IsDir() {
 		return nil, false, nacre.Errorf(nacre.UnsupportedMedia, "", "Archive contains more than one file.")
+	}
+	if z.File[0].Flags&1 != 0 {
+		return nil, false, nacre.Errorf(nacre.UnsupportedMedia, "", "The archive is encrypted.")
 	}
 	f, err := z.File[0].Open()
 	if err != nil {

@@ -23,8 +23,9 @@ type Fetcher interface {
 
 // Remote is another cloud's image service, for glance-download.
 type Remote interface {
-	// Open reads an image of another region with the service's own rights on
-	// behalf of the caller in ctx.
+	// Open reads an image of another region with the rights of the caller in ctx,
+	// whose token is there. service is the endpoint's interface, "public" say.
+	// What the caller may not see is nacre.NotFound.
 	Open(ctx context.Context, region, service, imageID string) (RemoteImage, io.ReadCloser, error)
 }
 

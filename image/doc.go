@@ -4,8 +4,9 @@
 //	svc, err := image.New(image.Config{Engine: engine, Backend: files})
 //	go svc.Run(ctx)
 //
-// The API is image/api. Run does what outlives a request: imports, copies, the
-// removal of bytes that nobody needs.
+// The API is image/api; image/setup reads an operator's settings from a file. Run
+// does what outlives a request: imports, copies, the removal of bytes that nobody
+// needs.
 //
 // # What it promises
 //
@@ -34,7 +35,9 @@
 //
 // Stage takes bytes to be imported later; Import moves them (glance-direct), fetches
 // them (web-download by Config.Fetcher, glance-download by Config.Remote), or copies
-// an active image (copy-image), as work that goes on after a crash. On the way it
+// an active image (copy-image), as work that goes on after a crash. Only a
+// glance-download does not: it reads with the token of the user who asked, which is
+// kept in memory alone, and after a crash ends as failed. On the way it
 // unpacks, converts and adds properties as ImportOptions say. It ends in an active
 // image or, with a Task that says why, in one that is queued and has nothing.
 //
@@ -47,7 +50,7 @@
 // # More
 //
 // Protections guard properties by role or policy. Images that carry a signature are
-// verified while they stream (Config.Keys). The cache keeps copies of images in a
+// verified while they stream (Config.Keys; image/keydir keeps certificates in files). The cache keeps copies of images in a
 // nearer driver; who may not read an image may not read its copy. Metadata
 // definitions are the sub-area image/metadefs, in the same database.
 package image

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -300,6 +301,9 @@ func TestImportCrashes(t *testing.T) {
 			if strings.HasSuffix(w.Name(), "sqlite") {
 				stride = 5 // memstore sees each call; here it is the engine's own errors
 			}
+			if testing.Short() {
+				stride = 7
+			}
 			for n := 1; ; n += stride {
 				require.Less(w, n, 200)
 				id := w.create(ctx, "raw")
@@ -320,13 +324,14 @@ func TestImportCrashes(t *testing.T) {
 					_, err := w.s.Import(w.admin(), id, q)
 					require.NoError(w, err)
 				}
-				calls, hit := 0, false
+				var calls atomic.Int64
+				var hit atomic.Bool
 				dying, die := context.WithCancel(ctx)
 				bad := w.service(storetest.Faulty(w.engine, func(string, string) error {
-					if calls++; calls < n {
+					if calls.Add(1) < int64(n) {
 						return nil
 					}
-					hit = true
+					hit.Store(true)
 					die()
 					return crashed
 				}))
@@ -341,7 +346,7 @@ func TestImportCrashes(t *testing.T) {
 					// Some calls of the work, then its process is gone.
 					stop := make(chan struct{})
 					go func() { defer close(stop); _ = bad.Run(dying) }()
-					for i := 0; i < 400 && !hit; i++ {
+					for i := 0; i < 400 && !hit.Load(); i++ {
 						time.Sleep(5 * time.Millisecond)
 						if im, err := w.s.Get(w.admin(), id); err == nil && im.ImportTask == "" {
 							break
@@ -366,7 +371,7 @@ func TestImportCrashes(t *testing.T) {
 				}
 				w.clean()
 				require.Zero(w, keysOf(w, ds...), "%s, call %d", op, n)
-				if !hit {
+				if !hit.Load() {
 					break
 				}
 			}

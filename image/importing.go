@@ -121,13 +121,12 @@ func (s *Service) stepFetch(ctx context.Context, j *reconcile.Job) (reconcile.Ne
 	var remote *RemoteImage
 	size := int64(-1)
 	if d.Request.Method == GlanceDownload {
-		var r RemoteImage
-		if r, body, err = s.c.Remote.Open(outside, d.Request.Region, d.Request.Interface, d.Request.RemoteID); err == nil {
-			remote, size = &r, r.Size
-			if r.Status != Active {
-				_ = body.Close()
-				return reconcile.Next{}, reconcile.Fail(invalid("Source image status should be active instead of %s", r.Status))
-			}
+		asker := s.asked(d.Task)
+		if asker == nil && !s.c.Alone && time.Since(im.Heartbeat) < s.c.UploadTimeout {
+			return reconcile.Again(time.Second), nil // the process that was asked will come by
+		}
+		if remote, body, err = s.openRemote(nacre.WithCaller(ctx, asker), &d.Request); err == nil {
+			size = remote.Size
 		}
 	} else {
 		body, size, err = s.c.Fetcher.Fetch(outside, d.Request.URI)
@@ -136,6 +135,10 @@ func (s *Service) stepFetch(ctx context.Context, j *reconcile.Job) (reconcile.Ne
 		return reconcile.Next{}, final(ctx, err)
 	}
 	defer body.Close() //nolint:errcheck // read only
+	trial := im
+	if err := s.takeOver(&trial, remote); err != nil {
+		return reconcile.Next{}, reconcile.Fail(err)
+	}
 	limits, err := s.limits(outside, im.OwnerID)
 	if err != nil {
 		return reconcile.Next{}, err
@@ -161,19 +164,37 @@ func (s *Service) stepFetch(ctx context.Context, j *reconcile.Job) (reconcile.Ne
 		}
 		return s.importChange(ctx, &d, im.ID, func(im *Image) error {
 			im.Staged, im.Size, im.HasSize = true, got.size, true
-			if remote == nil {
-				return nil
-			}
-			im.DiskFormat, im.ContainerFormat = remote.DiskFormat, remote.ContainerFormat
-			im.Properties = maps.Clone(im.Properties)
-			for k, v := range remote.Properties {
-				if s.c.Import.takesProperty(k) {
-					im.Properties[k] = v
-				}
-			}
-			return s.check(im)
+			return s.takeOver(im, remote)
 		})
 	})
+}
+
+// takeOver gives an image the formats and properties of a remote one, which may be
+// nil.
+func (s *Service) takeOver(im *Image, remote *RemoteImage) error {
+	if remote == nil {
+		return nil
+	}
+	im.DiskFormat, im.ContainerFormat = remote.DiskFormat, remote.ContainerFormat
+	im.Properties = maps.Clone(im.Properties)
+	for k, v := range remote.Properties {
+		if s.c.Import.takesProperty(k) {
+			im.Properties[k] = v
+		}
+	}
+	return s.check(im)
+}
+
+// openRemote opens an image of another region as the user who asked for it.
+func (s *Service) openRemote(ctx context.Context, q *ImportRequest) (*RemoteImage, io.ReadCloser, error) {
+	if nacre.CallerFrom(ctx) == nil {
+		return nil, nil, conflict("The service was restarted before the image was fetched, and the user's token is not kept. Ask for the import again.")
+	}
+	r, body, err := s.c.Remote.Open(ctx, q.Region, q.Interface, q.RemoteID)
+	if err == nil && r.Status != Active {
+		err = errors.Join(invalid("Source image status should be active instead of %s", r.Status), body.Close())
+	}
+	return &r, body, err
 }
 
 // importChange changes the image of an import that still has it, with the rows
@@ -368,7 +389,7 @@ func (s *Service) storeOne(ctx context.Context, j *reconcile.Job, d *importData,
 	}
 	defer s.forget(key)
 	in := s.newIntake(im.ID, key, body, s.c.MaxSize, store.And(store.Eq("id", im.ID), store.Eq("import_task", d.Task)))
-	in.verify = verify
+	in.check(verify)
 	if d.Request.Method == CopyImage {
 		in.inspect = nil // it was inspected when it came
 	}
@@ -451,7 +472,11 @@ func (s *Service) importFailed(ctx context.Context, j *reconcile.Job, cause erro
 	}
 	return j.Tx(ctx, func(ctx context.Context) error {
 		err := s.importChange(ctx, &d, j.ObjectID, func(im *Image) error {
-			if err := s.discard(ctx, im.BlobStore, im.BlobKey, reconcile.Begin{After: s.c.UploadTimeout}); err != nil {
+			b := reconcile.Begin{}
+			if !im.Staged {
+				b.After = s.c.UploadTimeout // it may still be written
+			}
+			if err := s.discard(ctx, im.BlobStore, im.BlobKey, b); err != nil {
 				return err
 			}
 			keep := []Location{}

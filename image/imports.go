@@ -202,6 +202,9 @@ func (s *Service) Import(ctx context.Context, id string, q ImportRequest) (*Task
 	if err != nil {
 		return nil, err
 	}
+	if q.Method == GlanceDownload {
+		s.asks(task.ID, nacre.CallerFrom(ctx))
+	}
 	err = s.withLimits(ctx, id, func(ctx context.Context, limits map[string]int64, im *Image) error {
 		if err := importable(im, &q); err != nil {
 			return err
@@ -215,9 +218,27 @@ func (s *Service) Import(ctx context.Context, id string, q ImportRequest) (*Task
 		return s.startImport(ctx, im, task, importData{Task: task.ID, Request: q, Targets: targets})
 	})
 	if err != nil {
+		s.asked(task.ID)
 		return nil, err
 	}
 	return &task, nil
+}
+
+// asks remembers who asked for an import whose bytes come with the user's own
+// rights. The token is kept by this process alone, until it is used.
+func (s *Service) asks(task string, c *nacre.Caller) {
+	s.mu.Lock()
+	s.askers[task] = c
+	s.mu.Unlock()
+}
+
+// asked gives who asked for an import and forgets it; nil where it is not known here.
+func (s *Service) asked(task string) *nacre.Caller {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.askers[task]
+	delete(s.askers, task)
+	return c
 }
 
 // roomForImport counts the quota for what is known of an import.

@@ -326,6 +326,9 @@ func (s *Service) ChangeLocations(ctx context.Context, id string, ch LocationCha
 		if err := applyLocations(im, ch, added); err != nil {
 			return err
 		}
+		if n := len(im.Locations); n > s.c.MaxLocations && n > len(before) {
+			return nacre.Errorf(nacre.TooLarge, "", "The limit has been exceeded on the number of allowed image locations. Attempted: %d, Maximum: %d", n, s.c.MaxLocations)
+		}
 		for _, l := range before {
 			if !slices.ContainsFunc(im.Locations, func(x Location) bool { return x.Store == l.Store && x.Key == l.Key && x.URL == l.URL }) {
 				if err := s.discard(ctx, l.Store, l.Key, reconcile.Begin{}); err != nil {

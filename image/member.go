@@ -26,9 +26,6 @@ type Member struct {
 // MemberStatuses are the ones that a member may set.
 var MemberStatuses = []string{"pending", "accepted", "rejected"}
 
-// maxMembers is glance's image_member_quota.
-const maxMembers = 128
-
 // isMember reports whether the image is shared with the caller.
 func (s *Service) isMember(ctx context.Context, c *nacre.Caller, im *Image) (bool, error) {
 	if im.Visibility != "shared" || im.OwnerID == c.ProjectID || c.ProjectID == "" {
@@ -134,8 +131,8 @@ func (s *Service) AddMember(ctx context.Context, id, project string) (Member, er
 		if err != nil {
 			return err
 		}
-		if n >= maxMembers {
-			return nacre.Errorf(nacre.TooLarge, "", "Image member limit exceeded for image %s: The limit has been exceeded on the number of allowed image members for this image. Attempted: %d, Maximum: %d", id, n+1, maxMembers)
+		if n >= int64(s.c.MaxMembers) {
+			return nacre.Errorf(nacre.TooLarge, "", "Image member limit exceeded for image %s: The limit has been exceeded on the number of allowed image members for this image. Attempted: %d, Maximum: %d", id, n+1, s.c.MaxMembers)
 		}
 		if err := s.members.Insert(ctx, m); err != nil {
 			return err

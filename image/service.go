@@ -1,9 +1,13 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,8 +41,16 @@ type Config struct {
 	Publish func(ctx context.Context, e nacre.Event) error
 	// MaxSize bounds one image, in bytes; 0 means 1 TiB (glance's image_size_cap).
 	MaxSize int64
-	// MaxProperties and MaxTags bound an image; 0 means 128 each.
-	MaxProperties, MaxTags int
+	// MaxProperties, MaxTags and MaxMembers bound an image; 0 means 128 each.
+	// MaxLocations bounds the locations that users add; 0 means 10.
+	MaxProperties, MaxTags, MaxMembers, MaxLocations int
+	// PageSize is how many things a list shows that says nothing of a limit, MaxPage
+	// how many at most; 0 means 25 and 1,000.
+	PageSize, MaxPage int
+	// DiskFormats and ContainerFormats are the ones that may be declared; nil means
+	// the package's lists. Others than those are refused by New: nothing could
+	// inspect them.
+	DiskFormats, ContainerFormats []string
 	// AnyFormat takes bytes that are not of the declared format, as glance with
 	// require_image_format_match off. The safety checks stay on.
 	AnyFormat bool
@@ -98,7 +110,8 @@ type Service struct {
 	stores map[string]*Store
 
 	mu        sync.Mutex
-	uploading map[string]bool // blob keys that this process writes
+	uploading map[string]bool          // blob keys that this process writes
+	askers    map[string]*nacre.Caller // who asked for a glance-download, by task
 }
 
 type randomIDs struct{}
@@ -113,29 +126,8 @@ func New(c Config) (*Service, error) {
 	if c.Backend == nil && len(c.Stores) == 0 {
 		return nil, errors.New("image: Config.Backend and Config.Stores are missing")
 	}
-	if c.IDs == nil {
-		c.IDs = randomIDs{}
-	}
-	if c.MaxSize == 0 {
-		c.MaxSize = 1 << 40
-	}
-	if c.MaxProperties == 0 {
-		c.MaxProperties = 128
-	}
-	if c.MaxTags == 0 {
-		c.MaxTags = 128
-	}
-	if c.UploadTimeout == 0 {
-		c.UploadTimeout = time.Minute
-	}
-	if c.TaskTTL == 0 {
-		c.TaskTTL = 48 * time.Hour
-	}
-	if c.Cache.MaxSize == 0 {
-		c.Cache.MaxSize = 10 << 30
-	}
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
+	if err := c.complete(); err != nil {
+		return nil, err
 	}
 	if c.Policy == nil {
 		p, err := DefaultPolicy(c.PolicyOptions, c.Log)
@@ -145,7 +137,7 @@ func New(c Config) (*Service, error) {
 		c.Policy = p
 	}
 	e := c.Engine
-	s := &Service{c: c, log: c.Log.With("area", "image"), uploading: map[string]bool{},
+	s := &Service{c: c, log: c.Log.With("area", "image"), uploading: map[string]bool{}, askers: map[string]*nacre.Caller{},
 		images: store.NewTable[Image](e, "image"), tags: store.NewTable[Tag](e, "image_tag"), properties: store.NewTable[Property](e, "image_property"),
 		members: store.NewTable[Member](e, "image_member"), tasks: store.NewTable[Task](e, "image_task"), cached: store.NewTable[Cached](e, "image_cached"),
 		work: reconcile.New(reconcile.Config{Engine: e, Area: "image", Alone: c.Alone, Workers: 4, Log: c.Log}), events: outbox.New("image", e, c.Log)}
@@ -160,6 +152,52 @@ func New(c Config) (*Service, error) {
 	s.Metadefs, err = metadefs.New(metadefs.Config{Engine: e, Policy: c.Policy, IDs: c.IDs, Emit: s.events.Emit})
 	return s, err
 }
+
+// complete fills in what was left out.
+func (c *Config) complete() error {
+	if c.IDs == nil {
+		c.IDs = randomIDs{}
+	}
+	c.MaxSize = cmp.Or(c.MaxSize, 1<<40)
+	c.MaxProperties, c.MaxTags, c.MaxMembers = cmp.Or(c.MaxProperties, 128), cmp.Or(c.MaxTags, 128), cmp.Or(c.MaxMembers, 128)
+	c.MaxLocations, c.PageSize, c.MaxPage = cmp.Or(c.MaxLocations, 10), cmp.Or(c.PageSize, 25), cmp.Or(c.MaxPage, 1000)
+	c.UploadTimeout, c.TaskTTL = cmp.Or(c.UploadTimeout, time.Minute), cmp.Or(c.TaskTTL, 48*time.Hour)
+	c.Cache.MaxSize = cmp.Or(c.Cache.MaxSize, 10<<30)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	for _, f := range []struct {
+		what  string
+		have  *[]string
+		known []string
+	}{{"disk", &c.DiskFormats, DiskFormats}, {"container", &c.ContainerFormats, ContainerFormats}} {
+		if *f.have == nil {
+			*f.have = f.known
+		}
+		for _, name := range *f.have {
+			if !slices.Contains(f.known, name) {
+				return fmt.Errorf("image: %q is no %s format, only %s", name, f.what, strings.Join(f.known, ", "))
+			}
+		}
+	}
+	if to := c.Import.ConvertTo; to != "" && !slices.Contains([]string{"raw", "qcow2", "vmdk"}, to) {
+		return fmt.Errorf("image: imports can't be converted to %q, only to raw, qcow2 or vmdk", to)
+	}
+	for _, m := range c.Import.Methods {
+		if !slices.Contains([]string{GlanceDirect, WebDownload, GlanceDownload, CopyImage}, m) {
+			return fmt.Errorf("image: there is no import method %q", m)
+		}
+	}
+	return nil
+}
+
+// Formats are the disk and container formats that may be declared.
+func (s *Service) Formats() (disk, container []string) {
+	return s.c.DiskFormats, s.c.ContainerFormats
+}
+
+// Pages are how many things a list shows when it is not told, and at most.
+func (s *Service) Pages() (size, most int) { return s.c.PageSize, s.c.MaxPage }
 
 // steps bring older databases forward.
 var steps = []store.Step{{

@@ -1,18 +1,19 @@
 package image
 
 import (
-	"bytes"
 	"context"
 	"crypto"
+	"crypto/dsa" //nolint:staticcheck // glance takes such signatures
 	"crypto/ecdsa"
 	"crypto/rsa"
 	_ "crypto/sha256" // the hashes that images are signed with
 	_ "crypto/sha512"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/pem"
 	"hash"
-	"strings"
+	"math/big"
 	"time"
 
 	"github.com/nacre-cloud/nacre"
@@ -69,16 +70,29 @@ func (s *Service) verifier(ctx context.Context, im *Image) (*verifier, error) {
 		return nil, badSignature(im.ID, "Certificate is not valid: it has expired or is not valid yet")
 	}
 	v.key = cert.PublicKey
-	kind := p["img_signature_key_type"]
-	_, isRSA := v.key.(*rsa.PublicKey)
-	_, isEC := v.key.(*ecdsa.PublicKey)
-	if !(kind == "RSA-PSS" && isRSA || strings.HasPrefix(kind, "ECC_") && isEC) {
+	kind, is := p["img_signature_key_type"], ""
+	switch v.key.(type) {
+	case *rsa.PublicKey:
+		is = "RSA-PSS"
+	case *ecdsa.PublicKey:
+		is = "ECC"
+	case *dsa.PublicKey:
+		is = "DSA"
+	}
+	switch want := signatureKeys[kind]; {
+	case want == "":
+		return nil, badSignature(im.ID, "Invalid signature key type: "+kind)
+	case want != is:
 		return nil, badSignature(im.ID, "Invalid public key type for signature key type: "+kind)
 	}
 	return v, nil
 }
 
-func (v *verifier) write(p []byte) { v.h.Write(p) }
+// signatureKeys are glance's key types and what key each takes. As in glance the
+// name of a curve is not held against the certificate's. Curves that Go does not
+// know have no certificate that can be read.
+var signatureKeys = map[string]string{"RSA-PSS": "RSA-PSS", "DSA": "DSA", "ECC_SECP521R1": "ECC", "ECC_SECP384R1": "ECC",
+	"ECC_SECT571K1": "ECC", "ECC_SECT571R1": "ECC", "ECC_SECT409K1": "ECC", "ECC_SECT409R1": "ECC"}
 
 func (v *verifier) check() error {
 	sum, ok := v.h.Sum(nil), false
@@ -86,7 +100,13 @@ func (v *verifier) check() error {
 	case *rsa.PublicKey:
 		ok = rsa.VerifyPSS(key, v.hash, sum, v.signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthAuto}) == nil
 	case *ecdsa.PublicKey:
-		ok = ecdsa.VerifyASN1(key, sum, bytes.Clone(v.signature))
+		ok = ecdsa.VerifyASN1(key, sum, v.signature)
+	case *dsa.PublicKey:
+		var s struct{ R, S *big.Int }
+		rest, err := asn1.Unmarshal(v.signature, &s)
+		// DSA takes the leftmost bits of the hash, as many as its order has.
+		n := min(len(sum), (key.Q.BitLen()+7)/8)
+		ok = err == nil && len(rest) == 0 && dsa.Verify(key, sum[:n], s.R, s.S)
 	}
 	if !ok {
 		return badSignature(v.id, "Signature verification for the image failed")

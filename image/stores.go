@@ -165,6 +165,11 @@ func (s *Service) DeleteFromStore(ctx context.Context, storeID, id string) error
 	if err := s.enforce(ctx, "delete_image_location", &im); err != nil {
 		return err
 	}
+	if l := im.in(storeID); l != nil && len(im.Locations) > 1 {
+		if err := s.free(ctx, "The data for Image", id, *l); err != nil {
+			return err
+		}
+	}
 	return s.changeImage(ctx, id, "image.update", func(ctx context.Context, im *Image) error {
 		switch {
 		case im.Status != Active:

@@ -53,6 +53,7 @@ func (s *Service) newTask(ctx context.Context, typ, imageID string, input map[st
 
 // endTask settles a task, in the context's transaction.
 func (s *Service) endTask(ctx context.Context, id, status, msg string) error {
+	s.asked(id)
 	t, err := s.tasks.Update(ctx, id, func(t *Task) error {
 		t.Status, t.Message, t.Updated = status, msg, time.Now().UTC()
 		t.Expires = t.Updated.Add(s.c.TaskTTL)

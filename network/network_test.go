@@ -94,9 +94,21 @@ func (c *cloud) start(f func(ctx context.Context)) (stop func()) {
 	return stop
 }
 
+// elsewhere, where it is set, prepares the engine that each uses instead.
+var elsewhere func(t testing.TB) func(t testing.TB) store.Engine
+
 // each runs a story on every engine that works in a process.
 func each(t *testing.T, f func(t *testing.T, c *cloud)) {
 	t.Helper()
+	if elsewhere != nil {
+		open := elsewhere(t)
+		synctest.Test(t, func(t *testing.T) {
+			e := open(t)
+			t.Cleanup(func() { require.NoError(t, e.Close()) })
+			f(t, newCloud(t, e, true))
+		})
+		return
+	}
 	for name, open := range map[string]func(t *testing.T) store.Engine{
 		"mem":           func(*testing.T) store.Engine { return memstore.New(memstore.Options{}) },
 		"readcommitted": func(*testing.T) store.Engine { return memstore.New(memstore.Options{ReadCommitted: true}) },

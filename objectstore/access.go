@@ -66,7 +66,7 @@ func (s *Service) standing(ctx context.Context, account string) standing {
 		return stranger
 	case c.Service != "" || c.HasRole(s.c.ResellerAdmin):
 		return reseller
-	case c.ProjectID != "" && account == s.c.Prefix+c.ProjectID:
+	case c.ProjectID != "" && account == s.c.Prefix+c.ProjectID, s.byService(ctx, c, account):
 		switch {
 		case slices.ContainsFunc(s.c.OperatorRoles, c.HasRole):
 			return owner
@@ -77,6 +77,13 @@ func (s *Service) standing(ctx context.Context, account string) standing {
 		return reader
 	}
 	return stranger
+}
+
+// byService says that an account is the one that services keep for the caller's
+// project, and that one of them asks.
+func (s *Service) byService(ctx context.Context, c *nacre.Caller, account string) bool {
+	return s.c.ServicePrefix != "" && c.ProjectID != "" && account == s.c.ServicePrefix+c.ProjectID &&
+		slices.ContainsFunc(s.c.ServiceRoles, func(r string) bool { return slices.Contains(accessOf(ctx).ServiceRoles, r) })
 }
 
 // Owner reports whether the caller owns an account: sees its keys and ACLs.

@@ -3,7 +3,6 @@ package objectstore
 import (
 	"context"
 	"errors"
-	"strconv"
 	"strings"
 	"time"
 
@@ -30,9 +29,6 @@ type PolicyUsage struct {
 	Usage
 	Containers int64
 }
-
-// quotaBytes is the header of an account's quota, which only the reseller sets.
-const quotaBytes = "X-Account-Meta-Quota-Bytes"
 
 // ErrGone is an account that was deleted.
 var ErrGone = &nacre.Error{Kind: nacre.NotFound, Code: "Gone", Message: "The account has been deleted."}
@@ -87,13 +83,8 @@ func (s *Service) PostAccount(ctx context.Context, name string, ch AccountChange
 	if err := s.allow(ctx, r, write, ""); err != nil {
 		return err
 	}
-	if q, ok := ch.Meta[quotaBytes]; ok {
-		if !s.Reseller(ctx) {
-			return nacre.Errorf(nacre.Forbidden, "", "Access was denied to this resource.")
-		}
-		if n, err := strconv.ParseInt(q, 10, 64); q != "" && (err != nil || n < 0) {
-			return invalid("Bad bytes quota.")
-		}
+	if err := s.checkQuotas(ctx, ch.Meta); err != nil {
+		return err
 	}
 	change := ch.Meta
 	if ch.ACL != nil {
@@ -162,7 +153,7 @@ func (s *Service) DeleteAccount(ctx context.Context, name string) error {
 	if err := s.allow(ctx, Ref{Account: name}, remove, ""); err != nil {
 		return err
 	}
-	defer s.cache.forget(Ref{Account: name})
+	defer s.cache.forgetAccount(name)
 	_, err := s.accounts.Update(ctx, name, func(a *Account) error {
 		if a.Deleted.IsZero() {
 			a.Deleted = s.c.Now().UTC()
@@ -181,6 +172,9 @@ func (s *Service) ensureAccount(ctx context.Context, name string) (Account, erro
 	if errors.Is(err, store.ErrNoRow) {
 		now := s.c.Now().UTC()
 		a = Account{Name: name, Created: now, Changed: now, Meta: map[string]string{}}
+		if c := nacre.CallerFrom(ctx); c != nil && c.ProjectID != "" && c.ProjectID == s.projectID(name) {
+			a.Meta[projectOf] = c.ProjectID
+		}
 		if err = s.accounts.Insert(ctx, a); store.IsDuplicate(err) {
 			err = errors.Join(store.ErrRaced, err)
 		}

@@ -2,6 +2,8 @@ package objectstore
 
 import (
 	"context"
+	"crypto/md5" //nolint:gosec // Swift's entity tags are MD5 sums
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -107,13 +109,25 @@ func (s *Service) checkBlob(ctx context.Context, d *Data, deep bool) (string, er
 	if deep {
 		n = -1
 	}
+	plain := *d
+	s.vault.reveal(&plain)
+	if plain.locked != nil {
+		return "it can't be decrypted", nil
+	}
+	tag := md5.New() //nolint:gosec // see the import
 	r, err := s.c.Blobs.Open(ctx, d.Blob, 0, n)
 	if err == nil {
-		got, err = io.Copy(io.Discard, r)
+		r, err = decrypted(r, plain.key, 0)
+	}
+	if err == nil {
+		got, err = io.Copy(tag, r)
 		err = errors.Join(err, r.Close())
 	}
 	if err == nil && deep && got != d.Size {
 		return fmt.Sprintf("it has %d bytes and not %d", got, d.Size), nil
+	}
+	if err == nil && deep && hex.EncodeToString(tag.Sum(nil)) != plain.Etag {
+		return "its bytes are not those of its entity tag", nil
 	}
 	switch {
 	case errors.Is(err, nacre.NotFound):

@@ -158,6 +158,9 @@ func (s *Service) PostContainer(ctx context.Context, r Ref, ch ContainerChange) 
 	if err := s.checkContainer(ctx, r, &ch); err != nil {
 		return err
 	}
+	if err := s.live(ctx, r.Account); err != nil {
+		return err
+	}
 	defer s.cache.forget(r)
 	return store.InTx(ctx, s.c.Engine, func(ctx context.Context) error {
 		c, err := s.containers.One(ctx, store.Eq("account", r.Account), store.Eq("name", r.Container))
@@ -214,6 +217,9 @@ func (s *Service) Container(ctx context.Context, r Ref) (Container, error) {
 	}
 	if err != nil {
 		return c, notFound()
+	}
+	if err := s.live(ctx, r.Account); err != nil {
+		return Container{}, err
 	}
 	if !s.Owner(ctx, r.Account) {
 		c.Meta = maps.Clone(c.Meta)
@@ -293,6 +299,7 @@ func (s *Service) list(ctx context.Context, c Container, q ListQuery) ([]ObjectE
 		names = make([]string, len(page))
 		for i := range page {
 			names[i] = page[i].ID[len(base):]
+			s.vault.tags(&page[i].Etag, &page[i].ListEtag)
 		}
 		out = slices.Grow(out, len(page))
 		return names, err

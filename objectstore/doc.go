@@ -26,6 +26,39 @@
 // Bodies stream; memory does not grow with an object's size. A body that ends early
 // leaves nothing.
 //
+// # Encryption at rest
+//
+// With Config.Secrets each new object is encrypted: its body under a key of its own,
+// and that key, the headers that users set and the entity tags under a key of the
+// container's, which is derived from a root secret. [ReadSecrets] reads them from a
+// file in the format of Swift's keymaster.conf:
+//
+//	[keymaster]
+//	encryption_root_secret = <openssl rand -base64 32>
+//	encryption_root_secret_2026 = <another>
+//	active_root_secret_id = 2026
+//
+// A new secret is added beside the old ones and made active; what the old ones
+// encrypted stays readable as long as they are there. Objects that were put before
+// are read as they are. Names, sizes, types, times and the metadata of accounts and
+// containers are not encrypted, as in Swift. Users see none of this, nor does /info
+// tell of it. An object whose secret is missing is listed with the tag "<unknown>",
+// can't be read (500), and can be replaced and deleted.
+//
+// # What goes by itself
+//
+// Objects expire (X-Delete-At). Lifecycles, which S3's front end sets, delete what is
+// old ([Service.Age]). The account of a project that identity no longer has is gone
+// for everybody at once, and what it holds after Config.ReapDelay: events only hint at
+// that ([Service.ProjectChanged]), the edge Config.Projects is asked, and now and then
+// it is asked of all ([Service.Compare]), which deletes nothing where identity misses
+// more of the projects than it has. Only accounts that were a project's own once go
+// with it, never those that the reseller made by other names.
+//
+// Bytes are read now and then ([Service.Scrub]). A rotten blob is set aside by whoever
+// meets it: the object is listed still, GET says 404, the audit names it, and a new PUT
+// mends it.
+//
 // # Who may
 //
 // Swift has no policy file. Rules are those of its keystoneauth: operators (the

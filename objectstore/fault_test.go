@@ -138,7 +138,8 @@ func life(ctx context.Context, s *objectstore.Service, acked map[string]string) 
 // One call fails, and all is well again: the process goes on, and does not know
 // whether what it asked for was done.
 func TestOneFaultAtEveryCall(t *testing.T) {
-	for _, after := range []bool{false, true} {
+	for mode := range 4 {
+		after, secrets := mode%2 == 1, []*objectstore.Secrets{nil, testSecrets}[mode/2]
 		for n := int64(0); ; n++ {
 			f := &fuse{after: after, once: true}
 			f.left.Store(n)
@@ -146,7 +147,7 @@ func TestOneFaultAtEveryCall(t *testing.T) {
 			require.NoError(t, engine.Migrate(t.Context(), objectstore.Schema(), true))
 			w := &world{engine: engine, blobs: blobs, ctx: as("p", "u", "member")}
 			var err error
-			w.Service, err = objectstore.New(objectstore.Config{Engine: storetest.Faulty(engine, f.ask), Blobs: mortalBlobs{blobs, f}, Grace: -time.Hour})
+			w.Service, err = objectstore.New(objectstore.Config{Engine: storetest.Faulty(engine, f.ask), Blobs: mortalBlobs{blobs, f}, Grace: -time.Hour, Secrets: secrets})
 			require.NoError(t, err)
 			acked := map[string]string{}
 			failed := life(w.ctx, w.Service, acked)
@@ -174,19 +175,20 @@ func TestOneFaultAtEveryCall(t *testing.T) {
 // and after. Whatever was acknowledged is there, whatever is listed reads back,
 // counts are right, and nothing is left over once it has been swept.
 func TestCrashAtEveryCall(t *testing.T) {
-	for _, after := range []bool{false, true} {
+	for mode := range 4 {
+		after, secrets := mode%2 == 1, []*objectstore.Secrets{nil, testSecrets}[mode/2]
 		for n := int64(0); ; n++ {
 			f := &fuse{after: after}
 			f.left.Store(n)
 			engine, blobs := memstore.New(memstore.Options{}), &mem.Store{}
 			require.NoError(t, engine.Migrate(t.Context(), objectstore.Schema(), true))
-			dying, err := objectstore.New(objectstore.Config{Engine: storetest.Faulty(engine, f.ask), Blobs: mortalBlobs{blobs, f}})
+			dying, err := objectstore.New(objectstore.Config{Engine: storetest.Faulty(engine, f.ask), Blobs: mortalBlobs{blobs, f}, Secrets: secrets})
 			require.NoError(t, err)
 			acked := map[string]string{}
 			died := life(as("p", "u", "member"), dying, acked)
 
 			w := &world{engine: engine, blobs: blobs, ctx: as("p", "u", "member")}
-			w.Service, err = objectstore.New(objectstore.Config{Engine: engine, Blobs: blobs, Grace: -time.Hour})
+			w.Service, err = objectstore.New(objectstore.Config{Engine: engine, Blobs: blobs, Grace: -time.Hour, Secrets: secrets})
 			require.NoError(t, err)
 			for name, body := range acked {
 				c, o, _ := strings.Cut(name, "/")
@@ -233,16 +235,18 @@ func TestRot(t *testing.T) {
 	o := w.put(t, "c", "o", strings.Repeat("x", 1000))
 	w.put(t, "c", "p", "fine")
 	require.NoError(t, blobs.Damage(o.Blob))
-	_, err := w.get(ref("c", "o"), objectstore.GetOptions{})
-	require.ErrorIs(t, err, blob.ErrRotten)
 	fs, err := w.Audit(t.Context(), true)
 	require.NoError(t, err)
 	require.Equal(t, []nacre.Finding{{Area: "objectstore", Kind: "object", ID: "AUTH_p/c/o", Problem: "its bytes are damaged (blob " + o.Blob + ")"}}, fs)
+	_, err = w.get(ref("c", "o"), objectstore.GetOptions{})
+	require.ErrorIs(t, err, blob.ErrRotten)
+	// Whoever met it has set it aside; it is listed still, and not found.
+	_, err = w.get(ref("c", "o"), objectstore.GetOptions{})
+	require.ErrorIs(t, err, nacre.NotFound)
+	require.Equal(t, []string{"o", "p"}, w.names(t, "c", objectstore.ListQuery{}))
 	found, err := w.Scrub(t.Context())
 	require.NoError(t, err)
 	require.Len(t, found, 1)
-	_, err = w.get(ref("c", "o"), objectstore.GetOptions{})
-	require.Error(t, err)
 	// A new one takes its place.
 	w.put(t, "c", "o", "new")
 	w.audit(t)

@@ -12,13 +12,15 @@ import (
 
 // Run does what goes on behind the requests, until ctx ends: blobs that no row
 // names any more are deleted, objects whose time has come expire, deleted accounts
-// are emptied, and now and then blobs are looked for that a crash has left.
+// are emptied, and now and then blobs are looked for that a crash has left, objects
+// go that containers' lifecycles want gone, and accounts follow their projects.
 func (s *Service) Run(ctx context.Context) error {
 	expire, sweep := time.NewTicker(s.c.ExpireEvery), time.NewTicker(s.c.SweepEvery)
 	defer expire.Stop()
 	defer sweep.Stop()
-	scrub := time.NewTicker(s.c.ScrubEvery)
+	scrub, compare := time.NewTicker(s.c.ScrubEvery), time.NewTicker(s.c.CompareEvery)
 	defer scrub.Stop()
+	defer compare.Stop()
 	note := func(what string, err error) {
 		if err != nil && ctx.Err() == nil {
 			s.log.Error("housekeeping failed; it is tried again", "what", what, "error", err)
@@ -26,9 +28,10 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	tidy := func() {
 		note("garbage", s.Tidy(ctx))
-		note("deleted accounts", s.reap(ctx))
+		note("deleted accounts", s.Reap(ctx))
 	}
 	tidy()
+	note("projects", s.Compare(ctx))
 	for {
 		select {
 		case <-ctx.Done():
@@ -38,9 +41,12 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-expire.C:
 			note("expired objects", s.Expire(ctx))
 			tidy()
+		case <-compare.C:
+			note("projects", s.Compare(ctx))
 		case <-sweep.C:
 			_, err := s.Sweep(ctx)
 			note("sweep", err)
+			note("lifecycles", s.Age(ctx))
 		case <-scrub.C:
 			_, err := s.Scrub(ctx)
 			note("scrub", err)
@@ -129,62 +135,6 @@ func (s *Service) removeVersion(ctx context.Context, v Version) error {
 		b.unstash(there, false)
 		return nil
 	}})
-}
-
-// reap empties accounts that were deleted, and forgets them.
-func (s *Service) reap(ctx context.Context) error {
-	as, err := s.accounts.Where(ctx, store.Not(store.IsNull("deleted_at")))
-	if err != nil {
-		return err
-	}
-	for _, a := range as {
-		cs, err := s.containers.Where(ctx, store.Eq("account", a.Name))
-		if err != nil {
-			return err
-		}
-		for _, c := range cs {
-			if err := s.emptyContainer(ctx, c); err != nil {
-				return err
-			}
-		}
-		if err := s.accounts.Delete(ctx, a.Name); err != nil && !errors.Is(err, store.ErrNoRow) {
-			return err
-		}
-		s.cache.forget(Ref{Account: a.Name})
-	}
-	return nil
-}
-
-// emptyContainer takes away all that a container holds, and the container.
-func (s *Service) emptyContainer(ctx context.Context, c Container) error {
-	for {
-		rows, err := s.rows.Select(ctx, store.Select{Where: store.And(prefixed("id", c.ID+"/")...), Limit: page})
-		if err != nil {
-			return err
-		}
-		for _, r := range rows {
-			if err := s.remove(ctx, r.ID, func(*Object) bool { return true }); err != nil {
-				return err
-			}
-		}
-		vs, err := s.versions.Select(ctx, store.Select{Where: store.Eq("container", c.ID), Limit: page})
-		if err != nil {
-			return err
-		}
-		for _, v := range vs {
-			if err := s.removeVersion(ctx, v); err != nil {
-				return err
-			}
-		}
-		if len(rows)+len(vs) == 0 {
-			break
-		}
-	}
-	err := s.DeleteContainer(nacre.AsService(ctx, "objectstore"), Ref{Account: c.Account, Container: c.Name})
-	if errors.Is(err, nacre.NotFound) {
-		return nil
-	}
-	return err
 }
 
 // Sweep deletes the blobs that no row names, which only a crash leaves, and says

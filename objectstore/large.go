@@ -428,6 +428,19 @@ func (s *Service) dynamicPart(r Ref, e ObjectEntry, depth int) part {
 	}}
 }
 
+// Parts are the lengths of what a static large object is made of; nil of any other.
+func (s *Service) Parts(ctx context.Context, c *Content) ([]int64, error) {
+	if c.Kind != KindSLO {
+		return nil, nil
+	}
+	items, err := s.manifest(ctx, c)
+	out := make([]int64, len(items))
+	for i := range items {
+		out[i] = items[i].length()
+	}
+	return out, err
+}
+
 // Segments names what a static large object is made of, its own manifest last.
 func (s *Service) Segments(ctx context.Context, c *Content) ([]Ref, error) {
 	return s.segments(ctx, c, 0)

@@ -118,10 +118,14 @@ func (s *Service) find(ctx context.Context, r Ref, version string) (*Content, er
 		if v.Marker {
 			return nil, &nacre.Error{Kind: nacre.NotFound, Code: "DeleteMarker", Message: "The resource could not be found."}
 		}
+		s.vault.reveal(&v.Data)
 		o, out.Newest = &Object{ID: cont.ID + "/" + r.Object, Data: v.Data}, false
 	}
 	if o == nil {
 		return nil, notFound()
+	}
+	if o.locked != nil {
+		return nil, o.locked
 	}
 	out.Object = *o
 	return out, nil
@@ -149,8 +153,15 @@ func (s *Service) bytes(ctx context.Context, c *Content, off, n int64) (io.ReadC
 		return nil, err
 	}
 	r, err := s.c.Blobs.Open(ctx, c.Blob, off, n)
+	if err == nil {
+		return decrypted(&rotWatch{r, s, c.Blob, c.Ref}, c.key, off)
+	}
+	if errors.Is(err, blob.ErrRotten) {
+		s.setAside(c.Blob, c.Ref)
+		return nil, err
+	}
 	if !errors.Is(err, nacre.NotFound) {
-		return r, err
+		return nil, err
 	}
 	now, gerr := s.current(ctx, c.ID)
 	switch {
@@ -159,10 +170,33 @@ func (s *Service) bytes(ctx context.Context, c *Content, off, n int64) (io.ReadC
 	case now == nil:
 		return nil, notFound()
 	case now.Blob == c.Blob:
+		// As in Swift, what was set aside is not found, though it is listed.
 		s.log.Error("an object's bytes are gone", "object", c.Ref.String(), "blob", c.Blob)
-		return nil, blob.ErrRotten
+		return nil, notFound()
 	}
 	return nil, errReplaced
+}
+
+// setAside has the store look at a whole blob in which rot was met, and set it aside.
+func (s *Service) setAside(key string, of Ref) {
+	err := s.c.Blobs.Verify(context.Background(), key)
+	s.log.Error("an object's bytes are damaged", "object", of.String(), "blob", key, "error", err)
+}
+
+// rotWatch reads a blob, and sets it aside when it meets rot.
+type rotWatch struct {
+	io.ReadCloser
+	s   *Service
+	key string
+	of  Ref
+}
+
+func (r *rotWatch) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	if errors.Is(err, blob.ErrRotten) {
+		r.s.setAside(r.key, r.of)
+	}
+	return n, err
 }
 
 // errReplaced is an object that was replaced while it was about to be read.

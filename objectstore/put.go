@@ -3,13 +3,13 @@ package objectstore
 import (
 	"cmp"
 	"context"
+	"crypto/cipher"
 	"crypto/md5" //nolint:gosec // Swift's entity tags are MD5 sums
 	"encoding/hex"
 	"errors"
 	"hash"
 	"io"
 	"maps"
-	"strconv"
 	"strings"
 	"time"
 
@@ -51,9 +51,6 @@ var ErrEtag = &nacre.Error{Kind: nacre.Invalid, Code: "Unprocessable", Message: 
 
 // ErrTooLarge is a body over the limit of an object.
 var ErrTooLarge = &nacre.Error{Kind: nacre.TooLarge, Message: "Your request is too large."}
-
-// overQuota is what an account's or container's quota refuses.
-func overQuota() error { return nacre.Errorf(nacre.QuotaExceeded, "", "Upload exceeds quota.") }
 
 // Put makes an object, or replaces it. It is durable and listed when Put returns.
 func (s *Service) Put(ctx context.Context, n NewObject) (Object, error) {
@@ -140,7 +137,7 @@ func (s *Service) checkPut(ctx context.Context, n *NewObject) (Container, error)
 	}
 	if n.Size > 0 {
 		// A first look, so that what can't be kept need not be sent.
-		if err := s.withinQuota(ctx, c, counts{}, nil, n.Size); err != nil {
+		if err := s.withinQuota(ctx, quotaAsk{c: c, id: c.ID + "/" + n.Object, size: n.Size, exempt: s.Reseller(ctx)}); err != nil {
 			return c, err
 		}
 	}
@@ -153,6 +150,7 @@ func (s *Service) current(ctx context.Context, id string) (*Object, error) {
 	if errors.Is(err, store.ErrNoRow) || err == nil && expired(&o.Data, s.c.Now()) {
 		return nil, nil
 	}
+	s.vault.reveal(&o.Data)
 	return &o, err
 }
 
@@ -197,7 +195,16 @@ func (s *Service) receive(ctx context.Context, n *NewObject) (Object, error) {
 		return o, err
 	}
 	if k > 0 {
-		if o.Blob, o.Size, err = s.c.Blobs.Put(ctx, io.MultiReader(strings.NewReader(string(first[:])), m), n.Size); err != nil {
+		body := io.MultiReader(strings.NewReader(string(first[:])), m)
+		if s.vault.on() {
+			o.key = newBodyKey()
+			stream, err := bodyStream(o.key, 0)
+			if err != nil {
+				return o, err
+			}
+			body = cipher.StreamReader{S: stream, R: body}
+		}
+		if o.Blob, o.Size, err = s.c.Blobs.Put(ctx, body, n.Size); err != nil {
 			return o, err
 		}
 	}
@@ -233,6 +240,11 @@ func (s *Service) commitPut(ctx context.Context, c Container, n *NewObject, o *O
 	if legacy != nil {
 		ch.containers = append(ch.containers, legacy.ID)
 	}
+	sealed, err := s.vault.sealed(o.Data, c.ID)
+	if err != nil {
+		return err
+	}
+	exempt := s.Reseller(ctx)
 	// Whether versions are kept is known in the transaction only; if so it wants to
 	// see them.
 	ch.alone = c.Versions != "" || legacy != nil
@@ -247,15 +259,15 @@ func (s *Service) commitPut(ctx context.Context, c Container, n *NewObject, o *O
 		}
 		if old != nil && old.Blob != "" && old.Blob == o.Blob {
 			// An earlier try was committed after all.
-			*o = *old
+			*o = *s.vault.seen(old)
 			return nil
 		}
 		if n.If != nil {
-			if err := n.If(old); err != nil {
+			if err := n.If(s.vault.seen(old)); err != nil {
 				return err
 			}
 		}
-		if err := s.withinQuota(b.ctx, *cont, *b.counts[c.ID], b.rows[o.ID], o.Bytes); err != nil {
+		if err := s.withinQuota(b.ctx, quotaAsk{c: *cont, b: b, old: b.rows[o.ID], size: o.Bytes, exempt: exempt}); err != nil {
 			return err
 		}
 		o.At, o.Version = b.now, ""
@@ -264,56 +276,10 @@ func (s *Service) commitPut(ctx context.Context, c Container, n *NewObject, o *O
 			return err
 		}
 		row := *o
+		row.Etag, row.ListEtag, row.Headers = sealed.Etag, sealed.ListEtag, sealed.Headers
 		return b.set(c.ID, o.ID, &row, keep)
 	}
 	return s.commit(ctx, ch)
-}
-
-// withinQuota holds a container and its account to their quotas: with what has
-// changed in this transaction, without old, and with size more bytes.
-func (s *Service) withinQuota(ctx context.Context, c Container, now counts, old *Object, size int64) error {
-	objects, bytes := c.Objects+now.objects+1, c.Bytes+c.VersionBytes+now.bytes+now.versionBytes+size
-	if old != nil {
-		objects, bytes = objects-1, bytes-old.Bytes
-	}
-	if over(c.Meta[containerQuotaBytes], bytes) || over(c.Meta[containerQuotaCount], objects) {
-		return overQuota()
-	}
-	a, err := s.findAccount(ctx, c.Account)
-	if err != nil {
-		return err
-	}
-	if !a.Deleted.IsZero() {
-		return notFound()
-	}
-	if a.Meta[quotaBytes] == "" {
-		return nil
-	}
-	if store.Inside(ctx, s.c.Engine) {
-		if err := store.Lock(ctx, s.c.Engine, "account/"+c.Account); err != nil {
-			return err
-		}
-	}
-	info := AccountInfo{Account: a, Policies: map[string]PolicyUsage{}}
-	if err := s.sum(ctx, &info); err != nil {
-		return err
-	}
-	used := info.Bytes + now.bytes + now.versionBytes + size
-	if old != nil {
-		used -= old.Bytes
-	}
-	if over(a.Meta[quotaBytes], used) {
-		return overQuota()
-	}
-	return nil
-}
-
-func over(quota string, n int64) bool {
-	if quota == "" {
-		return false
-	}
-	q, err := strconv.ParseInt(quota, 10, 64)
-	return err == nil && n > q
 }
 
 // ObjectChange is what a POST sets on an object: it replaces what users had set.
@@ -348,6 +314,9 @@ func (s *Service) PostObject(ctx context.Context, r Ref, ch ObjectChange) (Objec
 		if old == nil {
 			return notFound()
 		}
+		if old = s.vault.seen(old); old.locked != nil {
+			return old.locked
+		}
 		if ch.If != nil {
 			if err := ch.If(old); err != nil {
 				return err
@@ -375,6 +344,9 @@ func (s *Service) PostObject(ctx context.Context, r Ref, ch ObjectChange) (Objec
 			}
 		}
 		row := out
+		if row.Data, err = s.vault.sealed(out.Data, c.ID); err != nil {
+			return err
+		}
 		return b.set(c.ID, id, &row, false)
 	}})
 	return out, err
@@ -442,7 +414,7 @@ func (s *Service) Delete(ctx context.Context, r Ref, o DeleteOptions) (Deleted, 
 			return err
 		}
 		if o.If != nil {
-			if err := o.If(old); err != nil {
+			if err := o.If(s.vault.seen(old)); err != nil {
 				return err
 			}
 		}

@@ -73,6 +73,10 @@ type Data struct {
 	Expires time.Time `store:"expires_at,null,index"`
 	// Version is the version's id where the container keeps versions, "" or "null".
 	Version string `store:"version"`
+
+	// key is that of an encrypted blob. locked says that the row can't be opened.
+	key    []byte
+	locked error
 }
 
 // Object is a named object in a container: the newest version of it.

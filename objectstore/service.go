@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,12 @@ type Config struct {
 	// Prefix is the reseller's: what stands before a project's id in an account's
 	// name. Empty means "AUTH_".
 	Prefix string
+	// ServicePrefix begins a second account of each project, in which a service keeps
+	// things for the project: to get at it takes the project's own token and, beside it,
+	// one of a service (X-Service-Token) with one of ServiceRoles (nil means service).
+	// Empty is none.
+	ServicePrefix string
+	ServiceRoles  []string
 	// OperatorRoles own the account of their project; nil means admin, member and
 	// swiftoperator. ReaderRoles read it; nil means reader.
 	OperatorRoles, ReaderRoles []string
@@ -36,6 +43,9 @@ type Config struct {
 	Policies []string
 	// Limits bound what users send; zero values are Swift's own.
 	Limits Limits
+	// Secrets encrypt objects at rest; nil encrypts none, and those that are
+	// encrypted can't be read.
+	Secrets *Secrets
 	// Grace is how long a blob that no row names is left, since its object may be
 	// on its way; 0 means one hour.
 	Grace time.Duration
@@ -46,6 +56,13 @@ type Config struct {
 	ScrubEvery time.Duration
 	// ExpireEvery is the time between looks for expired objects; 0 means 5 seconds.
 	ExpireEvery time.Duration
+	// Projects tells which projects there are; nil leaves accounts whose project is
+	// gone. CompareEvery is the time between looks at all of them; 0 means 10 minutes.
+	Projects     Projects
+	CompareEvery time.Duration
+	// ReapDelay is how long what a deleted account holds is kept; 0 is not at all.
+	// Until then, an account whose project comes back is as it was.
+	ReapDelay time.Duration
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	Log *slog.Logger
@@ -62,6 +79,7 @@ type Service struct {
 	versions   *store.Table[Version]
 	garbage    *store.Table[garbage]
 	cache      cache
+	vault      *vault
 	commits    commits
 	hint       chan struct{}
 }
@@ -77,6 +95,9 @@ func New(c Config) (*Service, error) {
 	if c.Prefix == "" {
 		c.Prefix = "AUTH_"
 	}
+	if c.ServiceRoles == nil {
+		c.ServiceRoles = []string{"service"}
+	}
 	if c.OperatorRoles == nil {
 		c.OperatorRoles = []string{"admin", "member", "swiftoperator"}
 	}
@@ -90,7 +111,7 @@ func New(c Config) (*Service, error) {
 		c.Policies = []string{"Policy-0"}
 	}
 	c.Limits.complete()
-	for d, def := range map[*time.Duration]time.Duration{&c.Grace: time.Hour, &c.SweepEvery: 6 * time.Hour, &c.ScrubEvery: 7 * 24 * time.Hour, &c.ExpireEvery: 5 * time.Second} {
+	for d, def := range map[*time.Duration]time.Duration{&c.Grace: time.Hour, &c.SweepEvery: 6 * time.Hour, &c.ScrubEvery: 7 * 24 * time.Hour, &c.ExpireEvery: 5 * time.Second, &c.CompareEvery: 10 * time.Minute} {
 		if *d == 0 {
 			*d = def
 		}
@@ -106,7 +127,9 @@ func New(c Config) (*Service, error) {
 		objects: store.NewTable[Object](c.Engine, "objects"), rows: store.NewTable[row](c.Engine, "objects"),
 		versions: store.NewTable[Version](c.Engine, "versions"), garbage: store.NewTable[garbage](c.Engine, "garbage")}
 	s.cache.now, s.commits.s = c.Now, s
-	return s, nil
+	var err error
+	s.vault, err = newVault(c.Secrets)
+	return s, err
 }
 
 // Limits are the bounds that users meet. /info tells them.
@@ -132,6 +155,9 @@ func (s *Service) Limits() Limits { return s.c.Limits }
 
 // Policies are the names of the storage policies, the default first.
 func (s *Service) Policies() []string { return slices.Clone(s.c.Policies) }
+
+// AccountManagement says that the reseller's administrator may put and delete accounts.
+func (s *Service) AccountManagement() bool { return s.c.AccountManagement }
 
 // Prefix is the reseller's prefix.
 func (s *Service) Prefix() string { return s.c.Prefix }
@@ -230,11 +256,32 @@ func (c *cache) forget(r Ref) {
 	delete(c.accounts, r.Account)
 }
 
+// forgetAccount drops what is known of an account and of all that it has.
+func (c *cache) forgetAccount(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gen++
+	delete(c.accounts, name)
+	maps.DeleteFunc(c.containers, func(r Ref, _ cached[Container]) bool { return r.Account == name })
+}
+
+// live refuses an account that was deleted.
+func (s *Service) live(ctx context.Context, name string) error {
+	a, err := s.findAccount(ctx, name)
+	if err == nil && !a.Deleted.IsZero() {
+		err = notFound()
+	}
+	return err
+}
+
 // findContainer is a container's row, maybe a second old, without asking who
 // wants it. Its counts are not to be relied on.
 func (s *Service) findContainer(ctx context.Context, r Ref) (Container, error) {
 	if c, ok := s.cache.container(r); ok {
 		return c, nil
+	}
+	if err := s.live(ctx, r.Account); err != nil {
+		return Container{}, err
 	}
 	gen := s.cache.generation()
 	c, err := s.containers.One(ctx, store.Eq("account", r.Account), store.Eq("name", r.Container))

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -55,6 +54,11 @@ func onEach(t *testing.T, fn func(t *testing.T, w *world)) {
 			w.audit(t)
 		})
 	}
+	t.Run("encrypted", func(t *testing.T) {
+		w := newWorld(t, objectstore.Config{Secrets: testSecrets})
+		fn(t, w)
+		w.audit(t)
+	})
 }
 
 func newWorld(tb testing.TB, c objectstore.Config) *world {
@@ -335,40 +339,4 @@ func BenchmarkService(b *testing.B) {
 			require.Len(b, w.names(b, "l", objectstore.ListQuery{}), 10000)
 		}
 	})
-}
-
-// BenchmarkMillion lists pages of a container with a million objects, at its begin
-// and at its end, and folds it by a delimiter: none of which may depend on how many
-// there are. NACRE_BENCH_OBJECTS sets another number.
-func BenchmarkMillion(b *testing.B) {
-	total := 1000000
-	if v := os.Getenv("NACRE_BENCH_OBJECTS"); v != "" {
-		_, err := fmt.Sscan(v, &total)
-		require.NoError(b, err)
-	}
-	e, err := bunstore.OpenSQLite(b.TempDir()+"/db", bunstore.Options{Synchronous: "OFF"})
-	require.NoError(b, err)
-	w := newWorld(b, objectstore.Config{Engine: e})
-	w.container(b, "c")
-	c, err := w.Container(w.ctx, ref("c"))
-	require.NoError(b, err)
-	objects, now := store.NewTable[objectstore.Object](e, "objects"), time.Now()
-	name := func(i int) string { return fmt.Sprintf("%03d/object-%09d", i*1000/total, i) }
-	for i := 0; i < total; i += 20000 {
-		require.NoError(b, store.InTx(b.Context(), e, func(ctx context.Context) error {
-			var os []objectstore.Object
-			for j := i; j < min(i+20000, total); j++ {
-				os = append(os, objectstore.Object{ID: c.ID + "/" + name(j), Data: objectstore.Data{At: now, Etag: sum(""), ContentType: "a/b"}})
-			}
-			return objects.Insert(ctx, os...)
-		}))
-	}
-	for what, q := range map[string]objectstore.ListQuery{"first-1000": {Limit: 1000}, "middle-1000": {Limit: 1000, Marker: name(total / 2)}, "last-1000": {Limit: 1000, Marker: name(total - 1001)},
-		"reverse-1000": {Limit: 1000, Reverse: true}, "delimiter-1000": {Delimiter: "/"}} {
-		b.Run(what, func(b *testing.B) {
-			for b.Loop() {
-				require.Len(b, w.names(b, "c", q), 1000)
-			}
-		})
-	}
 }

@@ -24,6 +24,12 @@ func (s *Service) Settings(ctx context.Context, r Ref) (map[string]string, error
 	return c.Meta, err
 }
 
+// AccountSettings are the headers of an account, on the same terms.
+func (s *Service) AccountSettings(ctx context.Context, name string) (map[string]string, error) {
+	a, err := s.findAccount(ctx, name)
+	return a.Meta, err
+}
+
 // Digests are the hashes that signatures may be made with.
 var Digests = []string{"sha1", "sha256", "sha512"}
 

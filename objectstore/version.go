@@ -173,7 +173,7 @@ func (s *Service) Restore(ctx context.Context, r Ref, version string) (Object, e
 			return err
 		}
 		if old != nil && versionOf(&old.Data) == version {
-			out = *old
+			out = *s.vault.seen(old)
 			return nil
 		}
 		v, err := b.version(b.containers[c.ID], r.Object, version)
@@ -189,8 +189,8 @@ func (s *Service) Restore(ctx context.Context, r Ref, version string) (Object, e
 			d.Version = versionOf(&d)
 			b.stash(asVersion(b.containers[c.ID], r.Object, d))
 		}
-		out = Object{ID: id, Data: v.Data}
-		row := out
+		row := Object{ID: id, Data: v.Data}
+		out = *s.vault.seen(&row)
 		return b.set(c.ID, id, &row, old != nil)
 	}})
 	return out, err
@@ -234,6 +234,12 @@ func (s *Service) listVersions(ctx context.Context, c Container, q ListQuery) ([
 		vs, err := s.versions.Select(ctx, store.Select{Where: store.And(store.Eq("container", c.ID), w), Order: []store.Order{{Column: "name"}, {Column: "version_order"}}, Limit: n})
 		if err != nil {
 			return nil, err
+		}
+		for i := range rows {
+			s.vault.tags(&rows[i].Etag, &rows[i].ListEtag)
+		}
+		for i := range vs {
+			s.vault.tags(&vs[i].Etag, &vs[i].ListEtag)
 		}
 		es, orders := mergeVersions(rows, vs, n, name, after)
 		whole := len(rows) < n && len(vs) < n

@@ -23,10 +23,6 @@ func AuditLocal(ctx context.Context, cfg kit.Config, parts Parts) (_ []nacre.Fin
 	if err != nil {
 		return nil, err
 	}
-	images, err := host.Choose("images", cfg.Images, parts.Images)
-	if err != nil {
-		return nil, err
-	}
 	c := Config{Engines: map[string]store.Engine{}}
 	for _, area := range Areas() {
 		e, err := open(cfg, area, filepath.Join(cfg.StateDir, "db", area))
@@ -36,20 +32,18 @@ func AuditLocal(ctx context.Context, cfg kit.Config, parts Parts) (_ []nacre.Fin
 		defer func() { err = errors.Join(err, e.Close()) }()
 		c.Engines[area] = e
 	}
-	if c.Images, err = images(filepath.Join(cfg.StateDir, "images")); err != nil {
+	if cfg.ImageStores, err = auditedStores(cfg); err != nil {
 		return nil, err
 	}
-	if cfg.ImageStores == nil {
-		// Whatever stores the cloud was run with, their directories are there.
-		dirs, err := os.ReadDir(filepath.Join(cfg.StateDir, "image-stores"))
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, err
+	closes, err := openImages(ctx, &c, cfg, parts, func(parts ...string) (string, error) {
+		return filepath.Join(append([]string{cfg.StateDir}, parts...)...), nil
+	})
+	defer func() {
+		for _, f := range closes {
+			err = errors.Join(err, f())
 		}
-		for _, d := range dirs {
-			cfg.ImageStores = append(cfg.ImageStores, d.Name())
-		}
-	}
-	if err := imageStores(&c, cfg, images, func(name string) (string, error) { return filepath.Join(cfg.StateDir, "image-stores", name), nil }); err != nil {
+	}()
+	if err != nil {
 		return nil, err
 	}
 	objects, err := host.Choose("objects", cfg.Objects, parts.Objects)
@@ -60,7 +54,28 @@ func AuditLocal(ctx context.Context, cfg kit.Config, parts Parts) (_ []nacre.Fin
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.Objects.Close()) }()
+	if c.ObjectSetup, err = objectSetup(cfg); err != nil {
+		return nil, err
+	}
 	return Audit(ctx, c)
+}
+
+// auditedStores are the further stores for images: whatever the cloud was run with,
+// where nothing is said their directories are there.
+func auditedStores(cfg kit.Config) ([]string, error) {
+	settings, err := imageSettings(cfg)
+	if err != nil || len(settings.Stores) > 0 || cfg.ImageStores != nil {
+		return cfg.ImageStores, err
+	}
+	dirs, err := os.ReadDir(filepath.Join(cfg.StateDir, "image-stores"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	var names []string
+	for _, d := range dirs {
+		names = append(names, d.Name())
+	}
+	return names, err
 }
 
 // Audit audits what engines, images and objects hold, without starting anything: a cloud

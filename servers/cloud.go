@@ -123,7 +123,7 @@ func (cl *Cloud) compose() error {
 		Images: images{cl.Image}, Networks: networks{cl.Network}, SecurityGroups: securityGroups{cl.Network}, Alone: c.Alone, Log: c.Log}); err != nil {
 		return err
 	}
-	if cl.Objects, err = objectstore.New(objectstore.Config{Engine: c.Engines["objectstore"], Blobs: c.Objects, ResellerAdmin: resellerAdmin, Log: c.Log}); err != nil {
+	if cl.Objects, err = objectstore.New(cl.objectConfig()); err != nil {
 		return err
 	}
 	cl.Network.SetHooks(computeHooks(cl.Compute, c.Log))
@@ -141,7 +141,15 @@ func (cl *Cloud) start(ctx context.Context) error {
 	if err := cl.seedRoles(ctx); err != nil {
 		return err
 	}
+	if dir := cl.c.ImageDefinitions; dir != nil {
+		if _, err := cl.Image.Metadefs.Load(ctx, dir); err != nil {
+			return fmt.Errorf("metadata definitions: %w", err)
+		}
+	}
 	if err := cl.Bus.Listen(run); err != nil {
+		return err
+	}
+	if err := cl.followProjects(run); err != nil {
 		return err
 	}
 	service := nacre.AsService(ctx, "servers")

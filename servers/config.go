@@ -3,6 +3,7 @@ package servers
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"slices"
 	"strings"
@@ -80,12 +81,18 @@ type Config struct {
 	// ImageFetch says which URLs web-download may fetch; the zero value allows
 	// public addresses by http and https.
 	ImageFetch importer.FetchConfig
+	// ImageDefinitions are metadata definitions in Glance's files, added at the start
+	// where they are not there yet; nil is none.
+	ImageDefinitions fs.FS
 	// ImageSetup, if set, changes image's configuration before image is made:
 	// further stores, plug-ins of imports, quotas.
 	ImageSetup func(*image.Config)
 	// IdentitySetup, if set, changes identity's configuration before it is made:
 	// federation, directories, a catalog template.
 	IdentitySetup func(*identity.Config, *identityapi.Config)
+	// ObjectSetup, if set, changes the object store's configuration before it is made:
+	// secrets of encryption, limits, delays.
+	ObjectSetup func(*objectstore.Config)
 	// Alone says that no other process serves these databases, so that work which
 	// a killed one had in hand goes on at once.
 	Alone bool

@@ -20,9 +20,7 @@ import (
 	"github.com/nacre-cloud/nacre/identity"
 	identityapi "github.com/nacre-cloud/nacre/identity/api"
 	"github.com/nacre-cloud/nacre/identity/fernet"
-	"github.com/nacre-cloud/nacre/image"
 	"github.com/nacre-cloud/nacre/image/backend"
-	"github.com/nacre-cloud/nacre/image/backend/web"
 	"github.com/nacre-cloud/nacre/objectstore/blob"
 	"github.com/nacre-cloud/nacre/servers/host"
 	"github.com/nacre-cloud/nacre/servers/kit"
@@ -35,7 +33,9 @@ type Parts struct {
 	// Engines open an area's database; path is where a file of it may be, without a
 	// suffix.
 	Engines map[string]func(cfg kit.Config, area, path string) (store.Engine, error)
-	Images  map[string]func(dir string) (backend.Driver, error)
+	// Images open a store for images. Drivers that are io.Closers are closed at the
+	// end.
+	Images map[string]func(context.Context, ImageStore) (backend.Driver, error)
 	// Objects open the store of objects' bytes.
 	Objects map[string]func(dir string) (blob.Store, error)
 	// Host has the buses, and the drivers of hosts in this process.
@@ -148,6 +148,10 @@ func (l *Local) openKeys(c *Config) error {
 }
 
 func (l *Local) openStores(ctx context.Context, c *Config, cfg kit.Config, parts Parts) error {
+	closes, err := openImages(ctx, c, cfg, parts, l.state.MkdirAll)
+	if l.closes = append(l.closes, closes...); err != nil {
+		return err
+	}
 	open, err := host.Choose("engine", cfg.Engine, parts.Engines)
 	if err != nil {
 		return err
@@ -175,19 +179,6 @@ func (l *Local) openStores(ctx context.Context, c *Config, cfg kit.Config, parts
 	if c.Transport, err = transport(ctx, cfg, c.Log); err != nil {
 		return err
 	}
-	images, err := host.Choose("images", cfg.Images, parts.Images)
-	if err != nil {
-		return err
-	}
-	if dir, err = l.state.MkdirAll("images"); err != nil {
-		return err
-	}
-	if c.Images, err = images(dir); err != nil {
-		return err
-	}
-	if err := imageStores(c, cfg, images, func(name string) (string, error) { return l.state.MkdirAll("image-stores", name) }); err != nil {
-		return err
-	}
 	objects, err := host.Choose("objects", cfg.Objects, parts.Objects)
 	if err != nil {
 		return err
@@ -197,41 +188,9 @@ func (l *Local) openStores(ctx context.Context, c *Config, cfg kit.Config, parts
 	}
 	if c.Objects, err = objects(dir); err == nil {
 		l.closes = append(l.closes, c.Objects.Close)
+		c.ObjectSetup, err = objectSetup(cfg)
 	}
 	return err
-}
-
-// imageStores opens the further stores for images.
-func imageStores(c *Config, cfg kit.Config, images func(dir string) (backend.Driver, error), place func(name string) (string, error)) error {
-	stores := []image.Store{{ID: "default", Driver: c.Images}}
-	for _, name := range cfg.ImageStores {
-		if name != filepath.Base(name) || strings.HasPrefix(name, ".") {
-			return fmt.Errorf("%q can't be a store's name", name)
-		}
-		dir, err := place(name)
-		if err != nil {
-			return err
-		}
-		d, err := images(dir)
-		if err != nil {
-			return err
-		}
-		stores = append(stores, image.Store{ID: name, Driver: d})
-	}
-	if c.ImageFetch.AllowNets = cfg.ImageFetchNets; len(cfg.ImageFetchNets) > 0 {
-		c.ImageFetch.AllowPorts = []int{}
-	}
-	if cfg.ImageLocations {
-		d, err := web.New(web.Options{AllowPorts: c.ImageFetch.AllowPorts, AllowNets: c.ImageFetch.AllowNets})
-		if err != nil {
-			return err
-		}
-		stores = append(stores, image.Store{ID: "http", Driver: d, ReadOnly: true})
-	}
-	c.ImageSetup = func(ic *image.Config) {
-		ic.Stores, ic.AnyFormat, ic.ShowLocations = stores, cfg.ImageAnyFormat, cfg.ImageLocations
-	}
-	return nil
 }
 
 func (l *Local) openHosts(ctx context.Context, c *Config, cfg kit.Config, parts Parts, external netip.Prefix, log *slog.Logger) error {

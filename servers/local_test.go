@@ -18,6 +18,8 @@ import (
 
 	"github.com/nacre-cloud/nacre/image/backend"
 	"github.com/nacre-cloud/nacre/image/backend/file"
+	"github.com/nacre-cloud/nacre/image/backend/object"
+	"github.com/nacre-cloud/nacre/image/backend/s3"
 	"github.com/nacre-cloud/nacre/objectstore/blob"
 	"github.com/nacre-cloud/nacre/objectstore/blob/fs"
 	nacreservers "github.com/nacre-cloud/nacre/servers"
@@ -34,8 +36,16 @@ var simulated = nacreservers.Parts{
 			return bunstore.OpenSQLite(path+".db", bunstore.Options{})
 		},
 	},
-	Images: map[string]func(string) (backend.Driver, error){
-		"file": func(dir string) (backend.Driver, error) { return file.New(dir, file.Options{}) },
+	Images: map[string]func(context.Context, nacreservers.ImageStore) (backend.Driver, error){
+		"file": func(_ context.Context, s nacreservers.ImageStore) (backend.Driver, error) {
+			return file.FromSettings(s.Dir, s.Decode)
+		},
+		"s3": func(_ context.Context, s nacreservers.ImageStore) (backend.Driver, error) {
+			return s3.FromSettings(s.Decode)
+		},
+		"swift": func(_ context.Context, s nacreservers.ImageStore) (backend.Driver, error) {
+			return object.FromSettings(s.Name, s.Decode)
+		},
 	},
 	Objects: map[string]func(string) (blob.Store, error){
 		"fs": func(dir string) (blob.Store, error) { return fs.New(dir, fs.Options{}) },

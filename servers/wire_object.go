@@ -1,21 +1,28 @@
 package servers
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/bus"
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/objectstore"
 	objectapi "github.com/nacre-cloud/nacre/objectstore/api"
 	"github.com/nacre-cloud/nacre/objectstore/s3api"
+	"github.com/nacre-cloud/nacre/servers/kit"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -27,6 +34,73 @@ func (cl *Cloud) objectHandler(observe func(method, route string, status int, to
 	s3 := s3api.New(s3api.Config{Service: cl.Objects, Keys: &ec2Keys{identity: cl.Identity}, Region: cl.c.Region, Domains: cl.c.ObjectDomains, Log: cl.log})
 	return objectapi.New(objectapi.Config{Service: cl.Objects, Tokens: cl.Identity, Login: cl.objectLogin, AuthURI: cl.c.URL + "/identity/v3", Domains: cl.c.ObjectDomains,
 		S3: s3, Features: s3api.Features(), Observe: observe, Log: cl.log})
+}
+
+// objectConfig is what the object store is made of.
+func (cl *Cloud) objectConfig() objectstore.Config {
+	c := &cl.c
+	out := objectstore.Config{Engine: c.Engines["objectstore"], Blobs: c.Objects, ResellerAdmin: resellerAdmin, Projects: projects{cl.Identity}, Log: c.Log}
+	if c.ObjectSetup != nil {
+		c.ObjectSetup(&out)
+	}
+	return out
+}
+
+// projects is the edge from the object store to identity: which projects there are.
+type projects struct{ svc *identity.Service }
+
+var _ objectstore.Projects = projects{}
+
+func (w projects) Exists(ctx context.Context, id string) (bool, error) {
+	if err := store.Outside(ctx); err != nil {
+		return false, err
+	}
+	_, err := w.svc.GetProject(nacre.AsService(ctx, "objectstore"), id)
+	if errors.Is(err, nacre.NotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// followProjects tells the object store of projects that were deleted.
+func (cl *Cloud) followProjects(ctx context.Context) error {
+	_, err := cl.Bus.Subscribe(ctx, bus.FanOut, "notifications.identity", "objectstore", func(ctx context.Context, body []byte) error {
+		var e nacre.Event
+		if err := json.Unmarshal(body, &e); err != nil {
+			return err
+		}
+		if e.Type != "identity.project.deleted" && e.Type != "identity.domain.deleted" {
+			return nil
+		}
+		return cl.Objects.ProjectChanged(nacre.AsService(ctx, "servers"), e.Resource)
+	})
+	return err
+}
+
+// objectSetup is what the settings say of the object store.
+func objectSetup(cfg kit.Config) (func(*objectstore.Config), error) {
+	delay, err := time.ParseDuration(cmp.Or(cfg.ObjectReap, "0s"))
+	if err != nil || delay < 0 {
+		return nil, fmt.Errorf("object_reap_delay: %q is no time, as 24h", cfg.ObjectReap)
+	}
+	file := cfg.ObjectSecrets
+	if file == "" {
+		file = filepath.Join(cfg.StateDir, "keymaster.conf")
+	}
+	var secrets *objectstore.Secrets
+	f, err := os.Open(file)
+	switch {
+	case err == nil:
+		defer f.Close() //nolint:errcheck // only read
+		if secrets, err = objectstore.ReadSecrets(f); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+	case cfg.ObjectSecrets != "" || !errors.Is(err, os.ErrNotExist):
+		return nil, err
+	}
+	return func(c *objectstore.Config) {
+		c.Secrets, c.ReapDelay, c.ServicePrefix = secrets, delay, cfg.ObjectService
+	}, nil
 }
 
 // ObjectHandler serves the object store alone, at its root, for a listener of its

@@ -1,12 +1,13 @@
 #!/bin/bash
 # story-image.sh: images with the real clients, openstack and glance, against an
 # all-in-one with simulated guests that it starts: create, save, set, unset, share,
-# stage, import, several stores, cache, metadata definitions, a 2 GiB sparse file,
+# stage, import with its plug-ins, several stores, cache, signatures, metadata
+# definitions, a 2 GiB sparse file,
 # an upload that breaks off, crafted files, and kill -9 in the middle of uploads,
 # imports and deletions (NACRE_KILLS times, default 5), with an audit at the end.
 # It fails at the first thing that is not as it should be.
 . "$(dirname "$0")/lib.sh"
-packages python3-openstackclient python3-glanceclient qemu-utils curl jq
+packages python3-openstackclient python3-glanceclient qemu-utils curl jq openssl
 go_env
 work=$(mktemp -d)
 pid= web=
@@ -33,7 +34,7 @@ shown() { os image show "$1" -f json | jq -r ".$2"; }
 # The clients take standard input for an image's data; so images without data are
 # made by hand.
 bare() {
-  curl -s -H "X-Auth-Token: $(os token issue -f value -c id)" -H 'Content-Type: application/json' -d "{\"disk_format\":\"raw\",\"container_format\":\"bare\",\"name\":\"$1\"}" "http://$listen/image/v2/images" | jq -r .id
+  curl -s -H "X-Auth-Token: $(os token issue -f value -c id)" -H 'Content-Type: application/json' -d "{\"disk_format\":\"${2:-raw}\",\"container_format\":\"bare\",\"name\":\"$1\"}" "http://$listen/image/v2/images" | jq -r .id
 }
 becomes() { local got=; for _ in $(seq 120); do got=$(shown "$1" status); [ "$got" != "$2" ] || return 0; sleep 0.5; done; fail "image $1 is $got, not $2"; }
 
@@ -44,8 +45,19 @@ start() {
   NACRE_OBJECT_LISTEN=127.0.0.1:$((40000 + $$ % 20000)) NACRE_IMAGE_STORES=second NACRE_IMAGE_FETCH_NETS=127.0.0.0/8 \
     "$work/allinone" -state-dir "$work/state" -listen "$listen" -log-level error >"$work/log" 2>&1 & pid=$!
   for _ in $(seq 600); do grep -q 'ready in' "$work/log" && break; kill -0 "$pid" 2>/dev/null || fail "the cloud ended"; sleep 0.1; done
-  grep -q 'ready in' "$work/log" || fail "the cloud did not start"
+  grep -q 'ready in' "$work/log" || { kill -QUIT "$pid"; sleep 2; cat "$work/log" >&2; fail "the cloud did not start; see where it was"; }
 }
+# what an operator writes
+mkdir -p "$work/state" "$work/certs" "$work/metadefs"
+cat >"$work/state/image.yaml" <<END
+default: {metadata_source_path: $work/metadefs}
+os_glance_staging_store: {filesystem_store_datadir: staging}
+image_import_opts: {image_import_plugins: [image_decompression, image_conversion, inject_image_metadata]}
+image_conversion: {output_format: raw}
+inject_metadata_properties: {inject: {imported: "yes"}, ignore_user_roles: [nobody]}
+key_manager: {backend: file, directory: $work/certs}
+END
+echo '{"namespace":"Nacre::Loaded","properties":{"colour":{"title":"Colour","type":"string"}}}' >"$work/metadefs/loaded.json"
 start
 password=$(sed -n '/nacre-admin/,$p' "$work/state/clouds.yaml" | sed -n 's/^ *password: *//p' | head -1 | tr -d '"'"'")
 cd "$work"
@@ -90,6 +102,17 @@ for f in raw qcow2 vmdk; do refused "" os image create --disk-format $f --contai
 refused "" os image create --disk-format raw --container-format bare --file sparse.qcow2 mismatch
 for i in $(os image list --status queued -f value -c ID); do os image delete "$i"; done
 
+step "a signed image, and one whose bytes are others"
+cert=11111111-2222-4333-8444-555555555555
+openssl req -x509 -newkey rsa:2048 -nodes -keyout sign.pem -out "certs/$cert.pem" -subj /CN=signer -days 2 2>/dev/null
+openssl dgst -sha256 -sign sign.pem -sigopt rsa_padding_mode:pss -out disk.sig disk.raw
+signed() { os image create --disk-format raw --container-format bare --property img_signature="$(base64 -w0 disk.sig)" --property img_signature_hash_method=SHA-256 \
+  --property img_signature_key_type=RSA-PSS --property img_signature_certificate_uuid="$1" --file "$2" signed -f value -c id; }
+id=$(signed $cert disk.raw); same "$(shown "$id" status)" active "a signed image"; os image delete "$id"
+refused "Signature verification failed" signed $cert sparse.qcow2
+refused "Unable to retrieve certificate" signed 99999999-2222-4333-8444-555555555555 disk.raw
+for i in $(os image list --status queued -f value -c ID); do os image delete "$i"; done
+
 step "stage and import, into two stores, and a copy less"
 id=$(bare imported)
 glance image-stage --file disk.raw "$id"; same "$(shown "$id" status)" uploading "a staged image"
@@ -101,6 +124,16 @@ same "$(shown "$id" properties.stores)" default "its stores then"
 glance image-import --import-method copy-image --all-stores true "$id" >/dev/null
 for _ in $(seq 60); do [ "$(shown "$id" properties.stores)" != default,second ] || break; sleep 0.5; done
 same "$(shown "$id" properties.stores)" default,second "a copied image's stores"
+
+step "what is imported is unpacked and converted, and gets properties"
+qemu-img convert -f raw -O qcow2 disk.raw packed.qcow2; gzip -k packed.qcow2
+p=$(bare packed qcow2)
+glance image-stage --file packed.qcow2.gz "$p"
+glance image-import --import-method glance-direct "$p" >/dev/null; becomes "$p" active
+same "$(shown "$p" disk_format)" raw "a converted image's format"
+same "$(shown "$p" properties.imported)" yes "a property that imports get"
+os image save --file back.raw "$p"; cmp -n 3000000 disk.raw back.raw
+os image delete "$p"
 
 step "web-download, and what it may not fetch"
 python3 -m http.server --bind 127.0.0.1 --directory "$work" $((10000 + $$ % 10000)) >/dev/null 2>&1 & web=$!
@@ -126,6 +159,7 @@ glance cache-clear
 os image delete "$id"
 
 step "metadata definitions"
+glance md-namespace-show Nacre::Loaded | grep -q colour
 glance md-namespace-create --visibility public Nacre::Story >/dev/null
 glance md-tag-create --name hot Nacre::Story >/dev/null
 glance md-property-create --name colour --title Colour --schema '{"type":"string"}' Nacre::Story >/dev/null
@@ -155,20 +189,23 @@ for n in $(seq "$kills"); do
   kill -9 "$pid"; wait "$pid" 2>/dev/null || true; pid=
   wait $x $y $z || true
   start
-  for i in $a $b $c; do
+  for what in "upload $a" "import $b" "deletion $c"; do
+    i=${what#* }
     for _ in $(seq 300); do
       st=$(api "http://$listen/image/v2/images/$i" | jq -r '.status // "gone"' 2>/dev/null || echo gone)
       case $st in saving | importing) sleep 0.5 ;; *) break ;; esac
     done
     case $st in active) api "http://$listen/image/v2/images/$i/file" -o got; cmp -s got middle.raw || cmp -s got disk.raw || fail "an active image has other bytes" ;;
       queued | uploading | gone) ;; *) fail "an image stays $st" ;; esac
+    echo "${what% *} that was killed left the image $st" >>ended
     [ "$st" = gone ] || api -X DELETE "http://$listen/image/v2/images/$i"
   done
 done
+sort ended | uniq -c
 
 step "nothing is left"
-for _ in $(seq 240); do [ -n "$(find "$work/state/images" "$work/state/image-stores" -type f | head -1)" ] || break; sleep 0.5; done
-left=$(find "$work/state/images" "$work/state/image-stores" -type f)
+for _ in $(seq 240); do [ -n "$(find "$work/state/images" "$work/state/image-stores" "$work/state/staging" -type f | head -1)" ] || break; sleep 0.5; done
+left=$(find "$work/state/images" "$work/state/image-stores" "$work/state/staging" -type f)
 [ -z "$left" ] || fail "files are left: $left"
 stop
 "$work/nacre" audit --state-dir "$work/state" || fail "the audit found something"

@@ -26,7 +26,9 @@ rm() { command rm "$@"; }
 
 if [ -z "${ALLINONE:-}" ]; then go_env; (cd "$here" && go build -o bin/ ./servers/allinone); ALLINONE=$here/bin/allinone; fi
 main=127.0.0.1:$((20000 + $$ % 10000)) objects=127.0.0.1:$((30000 + $$ % 10000))
-"$ALLINONE" -state-dir "$work/state" -listen "$main" -object-listen "$objects" >"$work/log" 2>&1 & pid=$!
+mkdir -m 700 "$work/state"
+{ echo '[keymaster]'; echo "encryption_root_secret = $(head -c 32 /dev/urandom | base64)"; } >"$work/state/keymaster.conf"
+"$ALLINONE" -state-dir "$work/state" -listen "$main" -object-listen "$objects" -object-reap-delay 0s >"$work/log" 2>&1 & pid=$!
 for _ in $(seq 300); do grep -q 'ready in' "$work/log" && break; sleep 0.1; done
 grep -q 'ready in' "$work/log" || fail "the cloud did not start"
 export OS_CLIENT_CONFIG_FILE=$work/state/clouds.yaml
@@ -127,6 +129,23 @@ aws s3 cp --quiet hello.txt s3://bucket/copied
 aws s3 rm --quiet s3://bucket/copied
 expect "aws versions" "2 1" "$(aws s3api list-object-versions --bucket bucket --prefix copied --query '[length(Versions),length(DeleteMarkers)]' --output text | xargs)"
 aws s3api put-bucket-versioning --bucket bucket --versioning-configuration Status=Suspended
+aws s3api put-object-tagging --bucket bucket --key aws/big --tagging 'TagSet=[{Key=team,Value=ops}]'
+expect "aws tags" ops "$(aws s3api get-object-tagging --bucket bucket --key aws/big --query 'TagSet[0].Value' --output text)"
+aws s3api put-bucket-tagging --bucket bucket --tagging 'TagSet=[{Key=cost,Value=42}]'
+expect "aws bucket tags" 42 "$(aws s3api get-bucket-tagging --bucket bucket --query 'TagSet[0].Value' --output text)"
+aws s3api put-bucket-lifecycle-configuration --bucket bucket --lifecycle-configuration \
+  '{"Rules": [{"ID": "tmp", "Status": "Enabled", "Filter": {"Prefix": "tmp/"}, "Expiration": {"Days": 1}, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 2}}]}'
+expect "aws lifecycle" "tmp 1" "$(aws s3api get-bucket-lifecycle-configuration --bucket bucket --query 'Rules[0].[ID,Expiration.Days]' --output text | xargs)"
+echo x | aws s3 cp --quiet - s3://bucket/tmp/x
+aws s3api head-object --bucket bucket --key tmp/x --query Expiration --output text | grep -q 'rule-id="tmp"' || fail "aws: the object does not say when it goes"
+expect "before the policy" 401 "$(curl -s -o /dev/null -w '%{http_code}' "$storage/bucket/tmp/x")"
+aws s3api put-bucket-policy --bucket bucket --policy '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::bucket/*"}]}'
+expect "what the policy allows" 200 "$(curl -s -o /dev/null -w '%{http_code}' "$storage/bucket/tmp/x")"
+expect "what it does not" 401 "$(curl -s -o /dev/null -w '%{http_code}' "$storage/bucket")"
+aws s3api delete-bucket-policy --bucket bucket
+expect "after the policy" 401 "$(curl -s -o /dev/null -w '%{http_code}' "$storage/bucket/tmp/x")"
+! aws s3api put-bucket-replication --bucket bucket --replication-configuration '{"Role": "r", "Rules": []}' 2>refused || fail "aws: replication was taken"
+grep -q NotImplemented refused || fail "aws: $(cat refused)"
 
 step "rclone, by both APIs"
 unset AWS_CA_BUNDLE # rclone refuses it
@@ -158,6 +177,26 @@ for r in s3 sw; do
   rclone cat $r:rc-$r/big | cmp - big || fail "rclone: $r: the large object came back changed"
   rclone purge $r:rc-$r
 done
+
+step "an account goes with its project"
+admin() { OS_CLOUD=nacre-admin /usr/bin/openstack "$@"; }
+admin role add --user admin --project admin ResellerAdmin
+gone=$(admin project create -f value -c id short-lived)
+admin role add --user admin --project short-lived member
+env OS_AUTH_URL="http://$main/identity/v3" OS_USERNAME=admin OS_PASSWORD="$(password nacre-admin)" OS_PROJECT_NAME=short-lived OS_USER_DOMAIN_NAME=Default OS_PROJECT_DOMAIN_NAME=Default \
+  OS_AUTH_VERSION=3 OS_IDENTITY_API_VERSION=3 /usr/bin/swift post own
+all=$(admin token issue -f value -c id)
+account=${storage%AUTH_*}AUTH_$gone
+curl -sf -X PUT -H "X-Auth-Token: $all" -T hello.txt "$account/own/o"
+used() { curl -sI -H "X-Auth-Token: $all" "$account" | tr -d '\r' | sed -n 's/X-Account-Container-Count: //pi'; }
+expect "the account's containers" 1 "$(used)"
+admin project delete short-lived
+for _ in $(seq 100); do [ "$(used)" != 0 ] || break; sleep 0.1; done
+expect "the account's containers afterwards" 0 "$(used)"
+
+step "nothing of it is plain on the disk"
+swift upload -q c hello.txt -H 'X-Object-Meta-Colour: ultramarine'
+! grep -rqaE 'ultramarine|^hello$' "$work/state/objects" "$work/state/db/objectstore.db" || fail "something is there in the open"
 
 step "all is taken away, and the audit finds nothing"
 for c in $(swift list); do swift delete -q "$c" >/dev/null 2>&1 || true; done

@@ -21,14 +21,21 @@ import (
 
 type res = placement.Resources
 
+// elsewhere, where it is set, prepares the engine that onEach uses instead.
+var elsewhere func(t testing.TB) func(t testing.TB) store.Engine
+
 func onEach(t *testing.T, test func(t *testing.T, ctx context.Context, e store.Engine, s *placement.Service)) {
-	for name, open := range map[string]func() (store.Engine, error){
+	engines := map[string]func() (store.Engine, error){
 		"memstore":      func() (store.Engine, error) { return memstore.New(memstore.Options{}), nil },
 		"readCommitted": func() (store.Engine, error) { return memstore.New(memstore.Options{ReadCommitted: true}), nil },
 		"sqlite": func() (store.Engine, error) {
 			return bunstore.OpenSQLite(filepath.Join(t.TempDir(), "p.db"), bunstore.Options{Synchronous: "OFF"})
 		},
-	} {
+	}
+	if elsewhere != nil {
+		engines = map[string]func() (store.Engine, error){"elsewhere": func() (store.Engine, error) { return elsewhere(t)(t), nil }}
+	}
+	for name, open := range engines {
 		t.Run(name, func(t *testing.T) {
 			e, err := open()
 			require.NoError(t, err)

@@ -1,10 +1,8 @@
 package api_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -383,50 +381,4 @@ func BenchmarkValidateOverHandler(b *testing.B) {
 	for b.Loop() {
 		c.h.ServeHTTP(discard{http.Header{}}, r)
 	}
-}
-
-// sent measures a handler over a socket with keep-alive connections.
-func sent(b *testing.B, h http.Handler, token string) {
-	srv := httptest.NewServer(h)
-	defer srv.Close()
-	tr := &http.Transport{MaxIdleConnsPerHost: 64}
-	defer tr.CloseIdleConnections()
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			r, _ := http.NewRequest("GET", srv.URL+"/identity/v3/auth/tokens", nil)
-			r.Header.Set("X-Auth-Token", token)
-			r.Header.Set("X-Subject-Token", token)
-			resp, err := tr.RoundTrip(r)
-			if err != nil || resp.StatusCode != 200 {
-				b.Error(err, resp)
-				return
-			}
-			_, _ = io.Copy(io.Discard, resp.Body)
-			_ = resp.Body.Close()
-		}
-	})
-}
-
-func BenchmarkValidateOverSocket(b *testing.B) {
-	c := newCloud(b)
-	sent(b, c.h, c.admin().Token())
-}
-
-// BenchmarkBareHandler sends the same bytes without doing anything for them.
-func BenchmarkBareHandler(b *testing.B) {
-	c := newCloud(b)
-	token := c.admin().Token()
-	r := httptest.NewRequest("GET", base+"/v3/auth/tokens", nil)
-	r.Header.Set("X-Auth-Token", token)
-	r.Header.Set("X-Subject-Token", token)
-	w := httptest.NewRecorder()
-	c.h.ServeHTTP(w, r)
-	body, header := bytes.Clone(w.Body.Bytes()), w.Header()
-	sent(b, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		for k, v := range header {
-			w.Header()[k] = v
-		}
-		_, _ = w.Write(body)
-	}), token)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
@@ -258,7 +259,12 @@ func subject(r *rest.Request) (string, error) {
 }
 
 func options(r *rest.Request) identity.ShowOptions {
-	return identity.ShowOptions{Expired: expiredToo(r), AccessRules: len(r.Header["Openstack-Identity-Access-Rules"]) > 0}
+	o := identity.ShowOptions{Expired: expiredToo(r)}
+	if v := r.Header["Openstack-Identity-Access-Rules"]; len(v) > 0 {
+		version, err := strconv.ParseFloat(v[0], 64)
+		o.AccessRules = err == nil && version >= 1
+	}
+	return o
 }
 
 func expiredToo(r *rest.Request) bool {

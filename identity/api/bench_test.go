@@ -85,53 +85,57 @@ func BenchmarkValidate(b *testing.B) {
 			e := memstore.New(memstore.Options{})
 			defer func() { require.NoError(b, e.Close()) }()
 			require.NoError(b, e.Migrate(b.Context(), identity.Schema(), true))
-			now := time.Now().UTC()
-			fill(b, store.NewTable[ended](e, "revocation"), n, func(i int) ended {
-				return ended{ID: fmt.Sprintf("%08d", i), At: now, AuditID: fmt.Sprintf("audit-%d", i), IssuedBefore: now}
-			})
+			revoked(b, e, n)
 			c, token := bench(b, e, fernet.Memory())
 			c.repeat(b, 200, "GET", "/v3/auth/tokens", token, "", "X-Subject-Token", token)
 		})
 	}
 }
 
-func BenchmarkTokenForToken(b *testing.B) {
-	e := memstore.New(memstore.Options{})
-	defer func() { require.NoError(b, e.Close()) }()
+// Of a cloud at scale.
+const manyUsers, manyProjects = 100_000, 10_000
+
+func at(i int) string { return fmt.Sprintf("%032x", i+1) }
+
+// crowd is a cloud of 100,000 users, 10,000 projects and 100,000 assignments.
+func crowd(b *testing.B, e store.Engine) (*cloud, string) {
+	b.Helper()
 	require.NoError(b, e.Migrate(b.Context(), identity.Schema(), true))
 	c, token := bench(b, e, fernet.Memory())
-	c.repeat(b, 201, "POST", "/v3/auth/tokens?nocatalog", "", `{"auth":{"identity":{"methods":["token"],"token":{"id":"`+token+`"}},"scope":{"project":{"id":"`+c.ids.ProjectID+`"}}}}`)
+	fill(b, store.NewTable[identity.User](e, "user"), manyUsers, func(i int) identity.User {
+		return identity.User{ID: at(i), DomainID: "default", Name: fmt.Sprintf("user-%d", i), Enabled: true}
+	})
+	fill(b, store.NewTable[identity.Project](e, "project"), manyProjects, func(i int) identity.Project {
+		return identity.Project{ID: at(i), DomainID: "default", ParentID: "default", Name: fmt.Sprintf("project-%d", i), Enabled: true}
+	})
+	fill(b, store.NewTable[identity.Assignment](e, "assignment"), manyUsers, func(i int) identity.Assignment {
+		return identity.Assignment{ID: "u" + at(i), UserID: at(i), ProjectID: at(i % manyProjects), RoleID: c.ids.Roles["member"]}
+	})
+	return c, token
 }
 
-// BenchmarkScale is a cloud of 100,000 users, 10,000 projects and 100,000
-// assignments on SQLite.
-func BenchmarkScale(b *testing.B) {
-	const users, projects = 100_000, 10_000
+func sqlite(b *testing.B) store.Engine {
+	b.Helper()
 	e, err := bunstore.OpenSQLite(filepath.Join(b.TempDir(), "identity.db"), bunstore.Options{})
 	require.NoError(b, err)
-	defer func() { require.NoError(b, e.Close()) }()
-	require.NoError(b, e.Migrate(b.Context(), identity.Schema(), true))
-	c, token := bench(b, e, fernet.Memory())
-	id := func(i int) string { return fmt.Sprintf("%032x", i+1) }
-	fill(b, store.NewTable[identity.User](e, "user"), users, func(i int) identity.User {
-		return identity.User{ID: id(i), DomainID: "default", Name: fmt.Sprintf("user-%d", i), Enabled: true}
-	})
-	fill(b, store.NewTable[identity.Project](e, "project"), projects, func(i int) identity.Project {
-		return identity.Project{ID: id(i), DomainID: "default", ParentID: "default", Name: fmt.Sprintf("project-%d", i), Enabled: true}
-	})
-	fill(b, store.NewTable[identity.Assignment](e, "assignment"), users, func(i int) identity.Assignment {
-		return identity.Assignment{ID: "u" + id(i), UserID: id(i), ProjectID: id(i % projects), RoleID: c.ids.Roles["member"]}
-	})
-	svc := nacre.AsService(b.Context(), "bench")
+	b.Cleanup(func() { require.NoError(b, e.Close()) })
+	return e
+}
+
+// BenchmarkScale is a cloud at scale on SQLite, without a socket.
+func BenchmarkScale(b *testing.B) { scale(b, sqlite(b)) }
+
+func scale(b *testing.B, e store.Engine) {
+	c, token := crowd(b, e)
 	for name, path := range map[string]string{
-		"users/first": "/v3/users?limit=100", "users/middle": "/v3/users?limit=100&marker=" + id(users/2), "users/named": "/v3/users?name=user-77777",
-		"projects/middle": "/v3/projects?limit=100&marker=" + id(projects/2), "assignments/effective-of-one": "/v3/role_assignments?effective&user.id=" + id(500),
-		"assignments/of-a-project": "/v3/role_assignments?scope.project.id=" + id(500), "projects/of-a-user": "/v3/users/" + id(500) + "/projects",
+		"users/first": "/v3/users?limit=100", "users/middle": "/v3/users?limit=100&marker=" + at(manyUsers/2), "users/named": "/v3/users?name=user-77777",
+		"projects/middle": "/v3/projects?limit=100&marker=" + at(manyProjects/2), "assignments/effective-of-one": "/v3/role_assignments?effective&user.id=" + at(500),
+		"assignments/of-a-project": "/v3/role_assignments?scope.project.id=" + at(500), "projects/of-a-user": "/v3/users/" + at(500) + "/projects",
 	} {
 		b.Run(name, func(b *testing.B) { c.repeat(b, 200, "GET", path, token, "") })
 	}
-	ctx, n := store.CountStatements(svc)
-	_, err = c.svc.ListUsers(ctx, nacre.Query{Limit: 100, Marker: id(users / 2)})
+	ctx, n := store.CountStatements(nacre.AsService(b.Context(), "bench"))
+	_, err := c.svc.ListUsers(ctx, nacre.Query{Limit: 100, Marker: at(manyUsers / 2)})
 	require.NoError(b, err)
 	require.LessOrEqual(b, n.Load(), int64(3))
 }

@@ -45,7 +45,7 @@ func (h *handlers) endpointGroupRoutes() []rest.Route {
 			gs, err := h.svc.ListProjectEndpointGroups(r.Context(), r.Var("project"))
 			return plainList(r, "endpoint_groups", gs, endpointGroupView), err
 		})},
-		{Method: "PUT", Path: pair, Policy: id("add_endpoint_group_to_project"), Statements: 4, Op: rest.Do(func(r *rest.Request) (any, error) {
+		{Method: "PUT", Path: pair, Policy: id("add_endpoint_group_to_project"), Statements: 5, Op: rest.Do(func(r *rest.Request) (any, error) {
 			return nil, h.svc.AddEndpointGroupToProject(r.Context(), r.Var("id"), r.Var("project"))
 		})},
 		{Method: "GET", Path: pair, Policy: id("get_endpoint_group_in_project"), Op: rest.Do(func(r *rest.Request) (any, error) {

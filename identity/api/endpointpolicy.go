@@ -33,7 +33,7 @@ func (h *handlers) policyAssociationRoutes() []rest.Route {
 			})
 		}
 		routes = append(routes,
-			rest.Route{Method: "PUT", Path: base + path, Policy: id("create_policy_association_for_" + kind), Statements: 6, Op: on(h.svc.AssociatePolicy)},
+			rest.Route{Method: "PUT", Path: base + path, Policy: id("create_policy_association_for_" + kind), Statements: 8, Op: on(h.svc.AssociatePolicy)},
 			rest.Route{Method: "GET", Path: base + path, Status: http.StatusNoContent, Policy: id("check_policy_association_for_" + kind), Statements: 4, Op: on(h.svc.CheckPolicyAssociation)},
 			rest.Route{Method: "DELETE", Path: base + path, Policy: id("delete_policy_association_for_" + kind), Statements: 6, Op: on(h.svc.DissociatePolicy)},
 		)

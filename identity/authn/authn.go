@@ -18,6 +18,12 @@
 // so with a user's token that has ended meanwhile, as far as the validator knows
 // it still; [ServiceFrom] says who it is.
 //
+// A token of an application credential with access rules is good for the requests
+// that one of its rules names, by service type (Options.ServiceType), method and
+// path; for others it is answered 401. What a service does for the user is not
+// held to the rules. A validator that is a nacre.TokenInspector knows both ended
+// tokens and rules; another is asked for neither.
+//
 // Headers that only this middleware may set (X-User-Id, X-Roles, …) are taken
 // away from every request, however they are spelled. With Options.Headers they
 // are set anew for a handler that reads them, as a proxy to a WSGI service does.
@@ -30,12 +36,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/internal/access"
 )
 
 // Options of Middleware. Zero values work.
@@ -54,8 +59,15 @@ type Options struct {
 	// ServiceRoles make a service token one; nil is "service", as in keystonemiddleware.
 	ServiceRoles []string
 	// AnyService takes a service token without such a role too, though not with a
-	// user's token that has ended: service_token_roles_required = false.
+	// user's token that has ended or whose access rules say no:
+	// service_token_roles_required = false.
 	AnyService bool
+	// ServiceType is the type of the service that is protected, as the catalog has
+	// it ("compute"). Without one, tokens that are limited by access rules are refused.
+	ServiceType string
+	// Prefix is where the service is mounted ("/compute"), if that was taken off the
+	// path of the requests that come here: rules may be written with it or without.
+	Prefix string
 	// Bearer also takes a token from "Authorization: Bearer …", as OAuth 2.0's
 	// clients send it.
 	Bearer bool
@@ -63,41 +75,21 @@ type Options struct {
 	Headers bool
 }
 
-// Expired is a validator that knows a token for a while after its end too.
-// Remote and identity.Service are.
-type Expired interface {
-	ValidateExpired(ctx context.Context, token string) (*nacre.Caller, error)
-}
-
-type serviceKey struct{}
-
 // ServiceFrom is the service that shows its own token beside the user's, or nil.
-func ServiceFrom(ctx context.Context) *nacre.Caller {
-	c, _ := ctx.Value(serviceKey{}).(*nacre.Caller)
-	return c
-}
-
-// maxCached bounds the cache; it begins anew when full.
-const maxCached = 10_000
-
-type cached struct {
-	caller *nacre.Caller
-	until  time.Time
-}
+func ServiceFrom(ctx context.Context) *nacre.Caller { return access.ServiceFrom(ctx) }
 
 type guard struct {
-	v    nacre.TokenValidator
+	access.Guard
 	o    Options
 	next http.Handler
-
-	mu    sync.Mutex
-	cache map[string]cached
 }
 
 // Middleware puts the caller into the context of the requests that a handler gets.
 func Middleware(v nacre.TokenValidator, o Options) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
-		return &guard{v: v, o: o, next: next, cache: map[string]cached{}}
+		return &guard{o: o, next: next, Guard: access.Guard{
+			Tokens: v, Service: o.ServiceType, ServiceRoles: o.ServiceRoles, AnyService: o.AnyService, CacheFor: o.CacheFor,
+		}}
 	}
 }
 
@@ -108,19 +100,13 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.next.ServeHTTP(w, r)
 		return
 	}
-	service, expired, err := g.service(r)
-	var c *nacre.Caller
-	if err == nil {
-		c, err = g.validate(r.Context(), g.token(r), expired)
-	}
+	c, service, err := g.Identify(r.Context(), access.Request{Token: g.token(r), ServiceToken: r.Header.Get("X-Service-Token"),
+		Method: r.Method, Path: r.URL.EscapedPath(), Prefix: g.o.Prefix})
 	switch {
 	case c != nil:
 		own := *c
 		own.RemoteAddr = r.RemoteAddr
-		ctx := nacre.WithCaller(r.Context(), &own)
-		if service != nil {
-			ctx = context.WithValue(ctx, serviceKey{}, service)
-		}
+		ctx := access.WithService(nacre.WithCaller(r.Context(), &own), service)
 		if g.o.Headers {
 			tell(r.Header, "", &own)
 			if service != nil {
@@ -150,62 +136,6 @@ func (g *guard) token(r *http.Request) string {
 		return ""
 	}
 	return strings.TrimSpace(t)
-}
-
-// service finds who shows a service token, and whether the user's may have ended.
-// A bad one spoils the request, however good the user's own is.
-func (g *guard) service(r *http.Request) (c *nacre.Caller, expired bool, err error) {
-	token := r.Header.Get("X-Service-Token")
-	if token == "" {
-		return nil, false, nil
-	}
-	if c, err = g.validate(r.Context(), token, false); err != nil {
-		return nil, false, err
-	}
-	roles := g.o.ServiceRoles
-	if roles == nil {
-		roles = []string{"service"}
-	}
-	expired = slices.ContainsFunc(roles, c.HasRole)
-	if !expired && !g.o.AnyService {
-		return nil, false, &nacre.Error{Kind: nacre.Unauthenticated, Code: "service_token", Message: "The service token has no role of a service."}
-	}
-	return c, expired, nil
-}
-
-func (g *guard) validate(ctx context.Context, token string, expired bool) (*nacre.Caller, error) {
-	if token == "" {
-		return nil, nil
-	}
-	now := time.Now()
-	if g.o.CacheFor > 0 {
-		g.mu.Lock()
-		hit, ok := g.cache[token]
-		g.mu.Unlock()
-		if ok && now.Before(hit.until) {
-			return hit.caller, nil
-		}
-	}
-	validate := g.v.ValidateToken
-	if e, ok := g.v.(Expired); ok && expired {
-		validate = e.ValidateExpired
-	}
-	c, err := validate(ctx, token)
-	if err != nil || g.o.CacheFor <= 0 {
-		return c, err
-	}
-	// One that has ended is never kept: it is good with a service's token alone.
-	until := now.Add(g.o.CacheFor)
-	if !c.ExpiresAt.IsZero() && c.ExpiresAt.Before(until) {
-		until = c.ExpiresAt
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if len(g.cache) >= maxCached {
-		clear(g.cache)
-	}
-	g.cache[token] = cached{c, until}
-	return c, nil
 }
 
 func (g *guard) public(path string) bool {

@@ -125,8 +125,9 @@ func TestRealKeystone(t *testing.T) {
 	require.NoError(t, err)
 	var got *nacre.Caller
 	h := authn.Middleware(remote, authn.Options{AuthURI: url + "/v3"})(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = nacre.CallerFrom(r.Context()) }))
+	path := "/"
 	status := func(token string) int {
-		r := httptest.NewRequest("GET", "http://service/", http.NoBody)
+		r := httptest.NewRequest("GET", "http://service"+path, http.NoBody)
 		r.Header.Set("X-Auth-Token", token)
 		r.Header.Set("X-Roles", "admin")
 		w := httptest.NewRecorder()
@@ -140,6 +141,17 @@ func TestRealKeystone(t *testing.T) {
 	require.ElementsMatch(t, []string{"member", "reader"}, got.Roles)
 	require.Equal(t, 401, status("nonsense"))
 	require.Equal(t, 401, status(""))
+
+	_, m = ask(t, "POST", url+"/v3/users/"+user+"/application_credentials", token, `{"application_credential":{"name":"robot","access_rules":[{"service":"compute","method":"GET","path":"/v2.1/servers"}]}}`)
+	app := m["application_credential"].(map[string]any)
+	header, _ := ask(t, "POST", url+"/v3/auth/tokens", "", fmt.Sprintf(`{"auth":{"identity":{"methods":["application_credential"],"application_credential":{"id":"%s","secret":"%s"}}}}`, app["id"], app["secret"]))
+	robot := header.Get("X-Subject-Token")
+	require.Equal(t, 401, status(robot), "a service without a type")
+	h = authn.Middleware(remote, authn.Options{AuthURI: url + "/v3", ServiceType: "compute"})(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	require.Equal(t, 401, status(robot), "not what the rule allows")
+	path = "/v2.1/servers"
+	require.Equal(t, 200, status(robot))
+
 	ask(t, "DELETE", url+"/v3/auth/tokens", token, "")
 	require.Equal(t, 401, status(token))
 }

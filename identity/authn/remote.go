@@ -45,6 +45,8 @@ type Remote struct {
 // Details are what an identity service says of a token.
 type Details struct {
 	nacre.Caller
+	// AccessRules are the only requests that it may make; none is any.
+	AccessRules []nacre.AccessRule
 	// Catalog is the token's, as it came.
 	Catalog json.RawMessage
 }
@@ -84,32 +86,37 @@ func NewRemote(cfg RemoteConfig) (*Remote, error) {
 	return &Remote{cfg: cfg, body: body}, err
 }
 
-var (
-	_ nacre.TokenValidator = (*Remote)(nil)
-	_ Expired              = (*Remote)(nil)
-)
+var _ nacre.TokenInspector = (*Remote)(nil)
 
 // ValidateToken asks who a token stands for.
 func (r *Remote) ValidateToken(ctx context.Context, token string) (*nacre.Caller, error) {
-	return r.validate(ctx, token, "?nocatalog")
-}
-
-// ValidateExpired asks of a token that may have ended.
-func (r *Remote) ValidateExpired(ctx context.Context, token string) (*nacre.Caller, error) {
-	return r.validate(ctx, token, "?nocatalog&allow_expired=1")
-}
-
-func (r *Remote) validate(ctx context.Context, token, query string) (*nacre.Caller, error) {
-	d, err := r.ask(ctx, token, query)
+	d, err := r.ask(ctx, token, "?nocatalog", false)
 	if err != nil {
 		return nil, err
 	}
 	return &d.Caller, nil
 }
 
+// InspectToken asks of a token that may be limited by access rules or have ended.
+func (r *Remote) InspectToken(ctx context.Context, token string, expired bool) (*nacre.Caller, []nacre.AccessRule, error) {
+	query := "?nocatalog"
+	if expired {
+		query += "&allow_expired=1"
+	}
+	d, err := r.ask(ctx, token, query, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &d.Caller, d.AccessRules, nil
+}
+
 // Details asks for the catalog too.
 func (r *Remote) Details(ctx context.Context, token string) (*Details, error) {
-	return r.ask(ctx, token, "")
+	return r.ask(ctx, token, "", true)
+}
+
+func unauthenticated(why error) error {
+	return &nacre.Error{Kind: nacre.Unauthenticated, Code: "Unauthorized", Message: "The request you have made requires authentication.", Err: why}
 }
 
 // down is that the identity service can't be asked just now.
@@ -117,7 +124,9 @@ func down(err error) error {
 	return &nacre.Error{Kind: nacre.Unavailable, Code: "identity", Message: "The Keystone service is temporarily unavailable.", Err: err}
 }
 
-func (r *Remote) ask(ctx context.Context, token, query string) (*Details, error) {
+// ask asks of a token. One that is limited by access rules is Unauthenticated for
+// who does not enforce them.
+func (r *Remote) ask(ctx context.Context, token, query string, enforces bool) (*Details, error) {
 	for try := range 2 {
 		own, err := r.own(ctx, try > 0)
 		if err != nil {
@@ -129,14 +138,21 @@ func (r *Remote) ask(ctx context.Context, token, query string) (*Details, error)
 		}
 		req.Header.Set("X-Auth-Token", own)
 		req.Header.Set("X-Subject-Token", token)
+		if enforces {
+			req.Header.Set("OpenStack-Identity-Access-Rules", "1.0")
+		}
 		status, _, body, err := r.do(req)
 		switch {
 		case err != nil:
 			return nil, down(err)
 		case status == http.StatusOK:
-			return read(body, token)
+			d, err := read(body, token)
+			if err == nil && len(d.AccessRules) > 0 && !enforces {
+				return nil, unauthenticated(errors.New("the token is limited by access rules, which are not enforced here"))
+			}
+			return d, err
 		case status == http.StatusNotFound:
-			return nil, &nacre.Error{Kind: nacre.Unauthenticated, Code: "Unauthorized", Message: "The request you have made requires authentication."}
+			return nil, unauthenticated(nil)
 		case status == http.StatusUnauthorized && try == 0:
 			// Our own token was revoked: once more with a new one.
 		default:
@@ -205,7 +221,7 @@ func read(body []byte, token string) (*Details, error) {
 			AdminProj   *bool           `json:"is_admin_project"`
 			Catalog     json.RawMessage `json:"catalog"`
 			Application *struct {
-				AccessRules []json.RawMessage `json:"access_rules"`
+				AccessRules []nacre.AccessRule `json:"access_rules"`
 			} `json:"application_credential"`
 		}
 	}
@@ -216,13 +232,13 @@ func read(body []byte, token string) (*Details, error) {
 	if t.User.ID == "" || t.ExpiresAt.IsZero() {
 		return nil, down(errors.New("the identity service's answer is no token"))
 	}
-	if t.Application != nil && len(t.Application.AccessRules) > 0 {
-		return nil, &nacre.Error{Kind: nacre.Unauthenticated, Code: "Unauthorized", Message: "The request you have made requires authentication.", Err: errors.New("the token is limited by access rules, which are not enforced here")}
-	}
 	d := &Details{Catalog: t.Catalog, Caller: nacre.Caller{
 		UserID: t.User.ID, UserName: t.User.Name, UserDomainID: t.User.Domain.ID, UserDomainName: t.User.Domain.Name,
 		Methods: t.Methods, AuditIDs: t.AuditIDs, ExpiresAt: t.ExpiresAt.UTC(), Token: token, AdminProject: t.AdminProj == nil || *t.AdminProj,
 	}}
+	if t.Application != nil {
+		d.AccessRules = t.Application.AccessRules
+	}
 	if p := t.Project; p != nil {
 		d.ProjectID, d.ProjectName, d.ProjectDomainID, d.ProjectDomainName = p.ID, p.Name, p.Domain.ID, p.Domain.Name
 	}

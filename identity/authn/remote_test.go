@@ -81,8 +81,9 @@ func TestRemote(t *testing.T) {
 		time.Sleep(61 * time.Minute)
 		_, err = r.ValidateToken(t.Context(), alice)
 		require.ErrorIs(t, err, nacre.Unauthenticated, "with a token of its own that was renewed")
-		got, err = r.ValidateExpired(t.Context(), alice)
+		got, rules, err := r.InspectToken(t.Context(), alice, true)
 		require.NoError(t, err)
+		require.Empty(t, rules)
 		require.Equal(t, want.UserID, got.UserID)
 
 		nova, err := c.svc.ValidateToken(t.Context(), c.token("nova", "novapw"))
@@ -148,4 +149,45 @@ func TestServiceTokens(t *testing.T) {
 			require.Equal(t, 401, try("X-Auth-Token", alice, "X-Service-Token", c.token("nova", "novapw")))
 		}
 	})
+}
+
+// Tokens with access rules, by a validator in this process and over HTTP.
+func TestAccessRules(t *testing.T) {
+	c, remote := newCloud(t)
+	alice, err := c.svc.ValidateToken(t.Context(), c.token("alice", "alicepw"))
+	require.NoError(t, err)
+	app, err := c.svc.CreateAppCredential(nacre.WithCaller(t.Context(), alice), alice.UserID, identity.NewAppCredential{Name: "robot", AccessRules: []identity.AccessRule{
+		{Service: "compute", Method: "GET", Path: "/v2.1/servers"}, {Service: "compute", Method: "GET", Path: "/v2.1/servers/{id}/ips"}}})
+	require.NoError(t, err)
+	robot, _, err := c.svc.Authenticate(t.Context(), identity.AuthRequest{Methods: []string{"application_credential"}, AppCredID: app.ID, AppCredSecret: app.Secret})
+	require.NoError(t, err)
+	nova := c.token("nova", "novapw")
+	for name, v := range map[string]nacre.TokenValidator{"in process": c.svc, "remote": remote} {
+		t.Run(name, func(t *testing.T) {
+			_, err := v.ValidateToken(t.Context(), robot)
+			require.ErrorIs(t, err, nacre.Unauthenticated, "who asks so does not look at rules")
+			try := func(o authn.Options, method, path, service string) int {
+				r := httptest.NewRequest(method, path, http.NoBody)
+				r.Header.Set("X-Auth-Token", robot)
+				if service != "" {
+					r.Header.Set("X-Service-Token", service)
+				}
+				w := httptest.NewRecorder()
+				authn.Middleware(v, o)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, r)
+				return w.Code
+			}
+			for _, cache := range []time.Duration{0, time.Minute} {
+				compute := authn.Options{ServiceType: "compute", Prefix: "/compute", CacheFor: cache}
+				require.Equal(t, 200, try(compute, "GET", "/v2.1/servers?limit=1", ""))
+				require.Equal(t, 200, try(compute, "GET", "/v2.1/servers/1/ips", ""))
+				require.Equal(t, 401, try(compute, "GET", "/v2.1/servers/1%2f2/ips", ""))
+				require.Equal(t, 401, try(compute, "GET", "/v2.1/%73ervers", ""), "not in the rule's words")
+				require.Equal(t, 401, try(compute, "POST", "/v2.1/servers", ""))
+				require.Equal(t, 200, try(compute, "POST", "/v2.1/servers", nova))
+				require.Equal(t, 401, try(compute, "POST", "/v2.1/servers", robot))
+				require.Equal(t, 401, try(authn.Options{CacheFor: cache}, "GET", "/v2.1/servers", ""))
+				require.Equal(t, 401, try(authn.Options{ServiceType: "image", CacheFor: cache}, "GET", "/v2.1/servers", ""))
+			}
+		})
+	}
 }

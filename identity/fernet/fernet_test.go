@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -167,7 +168,25 @@ func TestRepository(t *testing.T) {
 	require.Error(t, Rotate(dir, 3))
 }
 
+// A length that is claimed makes no room before the bytes are there.
+func TestClaimedLengths(t *testing.T) {
+	for name, payload := range map[string]string{
+		"bytes of an id":  "\x95\x00\x92\xc3\xc6\xff\xff\xff\xff",
+		"text of an id":   "\x95\x00\x92\xc2\xdb\xff\xff\xff\xff",
+		"groups":          "\x98\x04\x92\xc2\xa1x\x01\xdd\xff\xff\xff\xff",
+		"the whole array": "\xdd\xff\xff\xff\xff\x00",
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := decode([]byte(payload))
+		runtime.ReadMemStats(&after)
+		require.Error(t, err, name)
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20), name)
+	}
+}
+
 func FuzzDecode(f *testing.F) {
+	f.Add([]byte("\x98\n\x92\xc3\xc6\xa5{\x8c\xcf\xc4\x10000R0000000000000"))
 	for _, tok := range samples() {
 		b, err := tok.encode()
 		if err != nil {

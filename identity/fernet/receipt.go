@@ -47,7 +47,7 @@ func (k *Keys) UnpackReceipt(text string) (Receipt, error) {
 		return Receipt{}, err
 	}
 	d := msgpack.NewDecoder(bytes.NewReader(payload))
-	r := reader{d: d}
+	r := reader{d: d, size: len(payload)}
 	if n := r.array(); r.err == nil && n != 3 {
 		r.err = fmt.Errorf("%d fields in a receipt", n)
 	}

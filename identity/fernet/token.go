@@ -343,7 +343,7 @@ func decode(payload []byte) (Token, error) {
 	d := msgpack.GetDecoder()
 	defer msgpack.PutDecoder(d)
 	d.Reset(bytes.NewReader(payload))
-	r := reader{d: d}
+	r := reader{d: d, size: len(payload)}
 	n := r.array()
 	v := r.int()
 	t := Token{UserID: r.id()}
@@ -406,6 +406,8 @@ func decode(payload []byte) (Token, error) {
 type reader struct {
 	d   *msgpack.Decoder
 	err error
+	// size is the payload's: nothing in it is longer.
+	size int
 }
 
 func get[T any](r *reader, f func() (T, error)) T {
@@ -425,14 +427,29 @@ func (r *reader) array() int { return get(r, r.d.DecodeArrayLen) }
 func (r *reader) int() int   { return get(r, r.d.DecodeInt) }
 
 // text reads a string or, from older writers, bytes.
-func (r *reader) text() string { return get(r, r.d.DecodeString) }
+func (r *reader) text() string { return string(r.bytes()) }
+
+// bytes reads bytes or a string. The decoder's own functions make room for whatever
+// length is claimed, up to 4 GiB.
+func (r *reader) bytes() []byte {
+	n := get(r, r.d.DecodeBytesLen)
+	if n > r.size {
+		r.err = fmt.Errorf("%d bytes in a payload of %d", n, r.size)
+	}
+	if n <= 0 || r.err != nil {
+		return nil
+	}
+	b := make([]byte, n)
+	r.err = r.d.ReadFull(b)
+	return b
+}
 
 func (r *reader) id() string {
 	if n := r.array(); r.err == nil && n != 2 {
 		r.err = fmt.Errorf("an id of %d parts", n)
 	}
 	if get(r, r.d.DecodeBool) {
-		return hex.EncodeToString(get(r, r.d.DecodeBytes))
+		return hex.EncodeToString(r.bytes())
 	}
 	return r.text()
 }
@@ -443,7 +460,7 @@ func (r *reader) orNil() string {
 		r.err = fmt.Errorf("an id of %d parts", n)
 	}
 	if get(r, r.d.DecodeBool) {
-		return hex.EncodeToString(get(r, r.d.DecodeBytes))
+		return hex.EncodeToString(r.bytes())
 	}
 	if get(r, r.d.PeekCode) == 0xc0 {
 		get(r, func() (struct{}, error) { return struct{}{}, r.d.DecodeNil() })
@@ -476,7 +493,7 @@ func (r *reader) federated(t *Token) {
 func (r *reader) bare() string {
 	code := get(r, r.d.PeekCode)
 	if bin8, bin32 := byte(0xc4), byte(0xc6); code >= bin8 && code <= bin32 {
-		b := get(r, r.d.DecodeBytes)
+		b := r.bytes()
 		if len(b) == 16 {
 			return hex.EncodeToString(b)
 		}
@@ -496,6 +513,6 @@ func (r *reader) tail(t *Token) {
 		if r.err != nil {
 			return
 		}
-		t.AuditIDs = append(t.AuditIDs, base64.RawURLEncoding.EncodeToString(get(r, r.d.DecodeBytes)))
+		t.AuditIDs = append(t.AuditIDs, base64.RawURLEncoding.EncodeToString(r.bytes()))
 	}
 }

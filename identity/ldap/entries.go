@@ -2,6 +2,8 @@ package ldap
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,8 +17,8 @@ import (
 
 func (d *Driver) userAttributes() []string {
 	c := &d.cfg
-	return slices.DeleteFunc([]string{c.UserIDAttribute, c.UserNameAttribute, c.UserMailAttribute, c.UserDescriptionAttribute, c.UserEnabledAttribute, c.UserDefaultProjectAttribute},
-		func(a string) bool { return a == "" })
+	as := []string{c.UserIDAttribute, c.UserNameAttribute, c.UserMailAttribute, c.UserDescriptionAttribute, c.UserEnabledAttribute, c.UserDefaultProjectAttribute}
+	return slices.DeleteFunc(slices.AppendSeq(as, maps.Keys(c.UserExtra)), func(a string) bool { return a == "" })
 }
 
 // enabled says whether an entry's user is, as Keystone reads it.
@@ -46,10 +48,14 @@ func (d *Driver) emulated(ctx context.Context) (map[string]bool, error) {
 	if !d.cfg.UserEnabledEmulation {
 		return nil, nil
 	}
-	es, err := d.search(ctx, d.cfg.UserEnabledEmulationDN, goldap.ScopeBaseObject, "(objectClass=*)", []string{d.cfg.GroupMemberAttribute})
+	class, member := "groupOfNames", "member"
+	if d.cfg.UserEnabledEmulationAsGroups {
+		class, member = d.cfg.GroupObjectClass, d.cfg.GroupMemberAttribute
+	}
+	es, err := d.find(ctx, d.cfg.UserEnabledEmulationDN, goldap.ScopeBaseObject, all(class), []string{member})
 	out := map[string]bool{}
 	for _, e := range es {
-		for _, m := range e.GetEqualFoldAttributeValues(d.cfg.GroupMemberAttribute) {
+		for _, m := range e.GetEqualFoldAttributeValues(member) {
 			out[strings.ToLower(m)] = true
 		}
 	}
@@ -68,7 +74,20 @@ func (d *Driver) user(e *goldap.Entry, members map[string]bool) identity.Directo
 	if c.UserDefaultProjectAttribute != "" && !d.ignored("default_project_id") {
 		u.DefaultProjectID = e.GetEqualFoldAttributeValue(c.UserDefaultProjectAttribute)
 	}
+	u.Extra = extra(e, c.UserExtra)
 	return u
+}
+
+// extra are further attributes of an entry, by the names under which they are shown.
+func extra(e *goldap.Entry, names map[string]string) map[string]string {
+	if len(names) == 0 {
+		return nil
+	}
+	out := make(map[string]string, len(names))
+	for attr, name := range names {
+		out[name] = e.GetEqualFoldAttributeValue(attr)
+	}
+	return out
 }
 
 // entry finds a user's entry by an attribute.
@@ -76,7 +95,7 @@ func (d *Driver) entry(ctx context.Context, attr, value string) (*goldap.Entry, 
 	if err := store.Outside(ctx); err != nil {
 		return nil, err
 	}
-	es, err := d.search(ctx, d.cfg.UserTree, d.scope(), all(d.cfg.UserObjectClass, equal(attr, value), d.cfg.UserFilter), d.userAttributes())
+	es, err := d.find(ctx, d.cfg.UserTree, d.scope(), all(d.cfg.UserObjectClass, equal(attr, value), d.cfg.UserFilter), d.userAttributes())
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +126,7 @@ func (d *Driver) Users(ctx context.Context) ([]identity.DirectoryUser, error) {
 	if err := store.Outside(ctx); err != nil {
 		return nil, err
 	}
-	es, err := d.search(ctx, d.cfg.UserTree, d.scope(), all(d.cfg.UserObjectClass, "("+d.cfg.UserIDAttribute+"=*)", d.cfg.UserFilter), d.userAttributes())
+	es, err := d.find(ctx, d.cfg.UserTree, d.scope(), all(d.cfg.UserObjectClass, "("+d.cfg.UserIDAttribute+"=*)", d.cfg.UserFilter), d.userAttributes())
 	if err != nil {
 		return nil, err
 	}
@@ -137,35 +156,39 @@ func (d *Driver) Authenticate(ctx context.Context, id, password string) (bool, e
 	if err != nil {
 		return false, err
 	}
-	c, err := d.dial()
-	if err != nil {
-		return false, err
-	}
-	defer c.Close() //nolint:errcheck // done with it
-	switch err := c.Bind(e.DN, password); {
+	err = d.use(ctx, &d.auth, d.dial, func(c *goldap.Conn) error { return c.Bind(e.DN, password) })
+	var said *goldap.Error
+	switch {
 	case err == nil:
 		return true, nil
-	case goldap.IsErrorWithCode(err, goldap.ErrorNetwork):
-		return false, unavailable(err)
-	default:
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case nacre.KindOf(err) == nacre.Unavailable: // there was no connection
+		return false, err
+	case errors.As(err, &said) && said.ResultCode < goldap.ErrorNetwork: // the server's own answer
 		return false, nil
 	}
+	return false, unavailable(err)
 }
 
 func (d *Driver) groupAttributes() []string {
-	return []string{d.cfg.GroupIDAttribute, d.cfg.GroupNameAttribute, d.cfg.GroupDescriptionAttribute, d.cfg.GroupMemberAttribute}
+	c := &d.cfg
+	return slices.AppendSeq([]string{c.GroupIDAttribute, c.GroupNameAttribute, c.GroupDescriptionAttribute, c.GroupMemberAttribute}, maps.Keys(c.GroupExtra))
 }
 
 func (d *Driver) groups(ctx context.Context, filter string) ([]*goldap.Entry, []identity.DirectoryGroup, error) {
 	if err := store.Outside(ctx); err != nil {
 		return nil, nil, err
 	}
-	es, err := d.search(ctx, d.cfg.GroupTree, d.scope(), all(d.cfg.GroupObjectClass, filter, d.cfg.GroupFilter), d.groupAttributes())
+	es, err := d.find(ctx, d.cfg.GroupTree, d.scope(), all(d.cfg.GroupObjectClass, filter, d.cfg.GroupFilter), d.groupAttributes())
 	out := []identity.DirectoryGroup{}
 	var with []*goldap.Entry
 	for _, e := range es {
 		g := identity.DirectoryGroup{ID: e.GetEqualFoldAttributeValue(d.cfg.GroupIDAttribute), Name: e.GetEqualFoldAttributeValue(d.cfg.GroupNameAttribute),
-			Description: e.GetEqualFoldAttributeValue(d.cfg.GroupDescriptionAttribute)}
+			Extra: extra(e, d.cfg.GroupExtra)}
+		if !slices.Contains(d.cfg.GroupAttributeIgnore, "description") {
+			g.Description = e.GetEqualFoldAttributeValue(d.cfg.GroupDescriptionAttribute)
+		}
 		if g.ID != "" && g.Name != "" {
 			out, with = append(out, g), append(with, e)
 		}
@@ -226,7 +249,7 @@ func (d *Driver) Members(ctx context.Context, groupID string) ([]identity.Direct
 	for _, m := range e.GetEqualFoldAttributeValues(d.cfg.GroupMemberAttribute) {
 		want[strings.ToLower(m)] = true
 	}
-	found, err := d.search(ctx, d.cfg.UserTree, d.scope(), d.memberFilter(e, want), d.userAttributes())
+	found, err := d.find(ctx, d.cfg.UserTree, d.scope(), d.memberFilter(e, want), d.userAttributes())
 	if err != nil {
 		return nil, err
 	}

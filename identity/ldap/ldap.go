@@ -16,11 +16,9 @@ package ldap
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,10 +46,20 @@ type Config struct {
 	StartTLS bool
 	// TLS is how; nil checks the server's certificate against the system's.
 	TLS *tls.Config
-	// Timeout bounds each operation; 0 is ten seconds. PoolSize is how many idle
-	// connections are kept; 0 is 10.
-	Timeout  time.Duration
-	PoolSize int
+	// Timeout bounds each operation; 0 is ten seconds.
+	Timeout time.Duration
+	// PoolSize is how many idle connections are kept for searching, for PoolLifetime
+	// each: 0 is 10 and ten minutes, less than 0 none. AuthPoolSize and
+	// AuthPoolLifetime are for users' logging in: 100 and a minute.
+	PoolSize, AuthPoolSize         int
+	PoolLifetime, AuthPoolLifetime time.Duration
+	// Retries is how often a server that does not answer is asked in all, RetryDelay
+	// the time between: 0 is three times, 100 ms apart.
+	Retries    int
+	RetryDelay time.Duration
+	// Aliases says when aliases are followed: "never" (also "default", and the
+	// default), "searching", "finding" or "always".
+	Aliases string
 
 	// Users are below UserTree ("ou=Users" and Suffix), of UserObjectClass
 	// ("inetOrgPerson"), and match UserFilter.
@@ -66,9 +74,11 @@ type Config struct {
 	UserEnabledInvert                        bool
 	UserEnabledMask                          int
 	// UserEnabledEmulation says that the members of UserEnabledEmulationDN
-	// ("cn=enabled_users" and UserTree) are enabled, and nobody else.
-	UserEnabledEmulation   bool
-	UserEnabledEmulationDN string
+	// ("cn=enabled_users" and UserTree) are enabled, and nobody else. It is a
+	// groupOfNames, unless UserEnabledEmulationAsGroups says that it is like other groups.
+	UserEnabledEmulation         bool
+	UserEnabledEmulationDN       string
+	UserEnabledEmulationAsGroups bool
 	// UserAttributeIgnore are attributes that are not read: "enabled", "email",
 	// "description"; nil is "default_project_id".
 	UserAttributeIgnore []string
@@ -80,6 +90,11 @@ type Config struct {
 	// members are users' ids, not their names in the tree.
 	GroupIDAttribute, GroupNameAttribute, GroupDescriptionAttribute, GroupMemberAttribute string
 	GroupMembersAreIDs                                                                    bool
+	// UserExtra and GroupExtra are further attributes, by the directory's name: as
+	// what they are shown.
+	UserExtra, GroupExtra map[string]string
+	// GroupAttributeIgnore are attributes that are not read: "description".
+	GroupAttributeIgnore []string
 	// GroupADNesting asks Active Directory for members of members too.
 	GroupADNesting bool
 }
@@ -92,8 +107,9 @@ func orDefault(s *string, def string) {
 
 // Driver reads one directory. It is safe for concurrent use.
 type Driver struct {
-	cfg  Config
-	idle chan *goldap.Conn
+	cfg    Config
+	search pool // connections of ours
+	auth   pool // connections of users
 }
 
 var _ identity.Directory = (*Driver)(nil)
@@ -123,6 +139,10 @@ func New(cfg Config) (*Driver, error) {
 	if cfg.UserAttributeIgnore == nil {
 		cfg.UserAttributeIgnore = []string{"default_project_id"}
 	}
+	orDefault(&cfg.Aliases, "never")
+	if _, ok := aliases[cfg.Aliases]; !ok {
+		return nil, fmt.Errorf("ldap: alias_dereferencing can't be %q", cfg.Aliases)
+	}
 	if cfg.Scope != "one" && cfg.Scope != "sub" {
 		return nil, fmt.Errorf("ldap: query_scope %q is neither one nor sub", cfg.Scope)
 	}
@@ -131,25 +151,50 @@ func New(cfg Config) (*Driver, error) {
 			return nil, fmt.Errorf("ldap: with a mask user_enabled_default is a number, not %q", cfg.UserEnabledDefault)
 		}
 	}
-	if cfg.Timeout <= 0 {
-		cfg.Timeout = 10 * time.Second
+	for _, n := range []struct {
+		to  *time.Duration
+		def time.Duration
+	}{{&cfg.Timeout, 10 * time.Second}, {&cfg.PoolLifetime, 10 * time.Minute}, {&cfg.AuthPoolLifetime, time.Minute}, {&cfg.RetryDelay, 100 * time.Millisecond}} {
+		if *n.to <= 0 {
+			*n.to = n.def
+		}
 	}
-	if cfg.PoolSize <= 0 {
-		cfg.PoolSize = 10
+	for _, n := range []struct {
+		to  *int
+		def int
+	}{{&cfg.PoolSize, 10}, {&cfg.AuthPoolSize, 100}, {&cfg.Retries, 3}} {
+		if *n.to == 0 {
+			*n.to = n.def
+		}
 	}
-	return &Driver{cfg, make(chan *goldap.Conn, cfg.PoolSize)}, nil
+	if err := cfg.extra(); err != nil {
+		return nil, err
+	}
+	return &Driver{cfg, newPool(cfg.PoolSize, cfg.PoolLifetime), newPool(cfg.AuthPoolSize, cfg.AuthPoolLifetime)}, nil
 }
+
+// ours are what a user or group has of its own.
+var ours = []string{"id", "name", "domain_id", "enabled", "email", "description", "default_project_id", "password", "password_expires_at", "options", "links", "federated"}
+
+// extra refuses further attributes that would be shown as what something else is.
+func (c *Config) extra() error {
+	for _, m := range []map[string]string{c.UserExtra, c.GroupExtra} {
+		for attr, name := range m {
+			if attr == "" || name == "" || slices.Contains(ours, name) {
+				return fmt.Errorf("ldap: attribute %q can't be shown as %q", attr, name)
+			}
+		}
+	}
+	return nil
+}
+
+var aliases = map[string]int{"never": goldap.NeverDerefAliases, "default": goldap.NeverDerefAliases, "searching": goldap.DerefInSearching, "finding": goldap.DerefFindingBaseObj, "always": goldap.DerefAlways}
 
 // Close ends idle connections.
 func (d *Driver) Close() error {
-	for {
-		select {
-		case c := <-d.idle:
-			c.Close() //nolint:errcheck // idle
-		default:
-			return nil
-		}
-	}
+	d.search.close()
+	d.auth.close()
+	return nil
 }
 
 func unavailable(err error) error {
@@ -198,21 +243,7 @@ func (d *Driver) tlsFor(u string) *tls.Config {
 	return cfg
 }
 
-// conn is a connection that may search.
-func (d *Driver) conn(ctx context.Context) (*goldap.Conn, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	select {
-	case c := <-d.idle:
-		if !c.IsClosing() {
-			return c, nil
-		}
-	default:
-	}
-	return d.bound()
-}
-
+// bound is a new connection that may search.
 func (d *Driver) bound() (*goldap.Conn, error) {
 	c, err := d.dial()
 	if err != nil {
@@ -227,45 +258,31 @@ func (d *Driver) bound() (*goldap.Conn, error) {
 	return c, nil
 }
 
-func (d *Driver) release(c *goldap.Conn) {
-	select {
-	case d.idle <- c:
-	default:
-		c.Close() //nolint:errcheck // one too many
-	}
-}
-
-// search finds entries; a base that is not there has none. A connection that the
-// server has closed meanwhile is tried anew once.
-func (d *Driver) search(ctx context.Context, base string, scope int, filter string, attrs []string) ([]*goldap.Entry, error) {
-	req := goldap.NewSearchRequest(base, scope, goldap.NeverDerefAliases, 0, int(d.cfg.Timeout.Seconds()), false, filter, attrs, nil)
-	for try := 0; ; try++ {
-		c, err := d.conn(ctx)
-		if try > 0 {
-			c, err = d.bound()
-		}
-		if err != nil {
-			return nil, err
-		}
+// find finds entries; a base that is not there has none.
+func (d *Driver) find(ctx context.Context, base string, scope int, filter string, attrs []string) (es []*goldap.Entry, err error) {
+	req := goldap.NewSearchRequest(base, scope, aliases[d.cfg.Aliases], 0, int(d.cfg.Timeout.Seconds()), false, filter, attrs, nil)
+	err = d.use(ctx, &d.search, d.bound, func(c *goldap.Conn) error {
 		var res *goldap.SearchResult
+		var err error
 		if d.cfg.PageSize > 0 && scope != goldap.ScopeBaseObject {
 			res, err = c.SearchWithPaging(req, uint32(d.cfg.PageSize)) //nolint:gosec // a small positive number
 		} else {
 			res, err = c.Search(req)
 		}
-		switch {
-		case err == nil:
-			d.release(c)
-			return res.Entries, nil
-		case goldap.IsErrorWithCode(err, goldap.LDAPResultNoSuchObject):
-			d.release(c)
-			return nil, nil
+		if err == nil {
+			es = res.Entries
 		}
-		c.Close() //nolint:errcheck // of no use
-		if try > 0 || !goldap.IsErrorWithCode(err, goldap.ErrorNetwork) {
-			return nil, unavailable(err)
-		}
+		return err
+	})
+	switch {
+	case goldap.IsErrorWithCode(err, goldap.LDAPResultNoSuchObject):
+		return nil, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		return nil, unavailable(err)
 	}
+	return es, nil
 }
 
 func (d *Driver) scope() int {
@@ -305,102 +322,3 @@ func one(es []*goldap.Entry, what, id string) (*goldap.Entry, error) {
 }
 
 func (d *Driver) ignored(name string) bool { return slices.Contains(d.cfg.UserAttributeIgnore, name) }
-
-// Open makes a Driver of a domain's configuration: the options of its group
-// "ldap", by Keystone's names. It fits identity.Config.OpenDirectory.
-func Open(_ context.Context, c identity.DomainConfig) (identity.Directory, error) {
-	o := options(c["ldap"])
-	cfg := Config{
-		URL: o.text("url"), User: o.text("user"), Password: o.text("password"), Suffix: o.text("suffix"), Scope: o.text("query_scope"), PageSize: o.number("page_size"),
-		StartTLS: o.yes("use_tls"), Timeout: time.Duration(max(0, o.number("pool_connection_timeout"))) * time.Second, PoolSize: o.number("pool_size"),
-		UserTree: o.text("user_tree_dn"), UserFilter: o.text("user_filter"), UserObjectClass: o.text("user_objectclass"),
-		UserIDAttribute: o.text("user_id_attribute"), UserNameAttribute: o.text("user_name_attribute"), UserMailAttribute: o.text("user_mail_attribute"),
-		UserDescriptionAttribute: o.text("user_description_attribute"), UserDefaultProjectAttribute: o.text("user_default_project_id_attribute"),
-		UserEnabledAttribute: o.text("user_enabled_attribute"), UserEnabledDefault: o.text("user_enabled_default"), UserEnabledInvert: o.yes("user_enabled_invert"),
-		UserEnabledMask: o.number("user_enabled_mask"), UserEnabledEmulation: o.yes("user_enabled_emulation"), UserEnabledEmulationDN: o.text("user_enabled_emulation_dn"),
-		UserAttributeIgnore: o.list("user_attribute_ignore"),
-		GroupTree:           o.text("group_tree_dn"), GroupFilter: o.text("group_filter"), GroupObjectClass: o.text("group_objectclass"),
-		GroupIDAttribute: o.text("group_id_attribute"), GroupNameAttribute: o.text("group_name_attribute"), GroupDescriptionAttribute: o.text("group_desc_attribute"),
-		GroupMemberAttribute: o.text("group_member_attribute"), GroupMembersAreIDs: o.yes("group_members_are_ids"), GroupADNesting: o.yes("group_ad_nesting"),
-	}
-	orDefault(&cfg.URL, "ldap://localhost")
-	var err error
-	if cfg.TLS, err = o.tls(); err != nil {
-		return nil, err
-	}
-	return New(cfg)
-}
-
-// options are a domain's, as JSON or text has them.
-type options map[string]any
-
-func (o options) text(name string) string {
-	switch v := o[name].(type) {
-	case nil:
-		return ""
-	case string:
-		return v
-	default:
-		return fmt.Sprint(v)
-	}
-}
-
-func (o options) number(name string) int {
-	n, err := strconv.ParseFloat(o.text(name), 64)
-	if err != nil {
-		return 0
-	}
-	return int(n)
-}
-
-func (o options) yes(name string) bool {
-	b, _ := truth(o.text(name))
-	return b
-}
-
-func (o options) list(name string) []string {
-	var out []string
-	switch v := o[name].(type) {
-	case []any:
-		for _, e := range v {
-			out = append(out, fmt.Sprint(e))
-		}
-	case string:
-		for e := range strings.SplitSeq(v, ",") {
-			out = append(out, strings.TrimSpace(e))
-		}
-	}
-	return out
-}
-
-func (o options) tls() (*tls.Config, error) {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	switch o.text("tls_req_cert") {
-	case "never", "allow":
-		cfg.InsecureSkipVerify = true //nolint:gosec // the operator says so
-	}
-	if file := o.text("tls_cacertfile"); file != "" {
-		pem, err := os.ReadFile(file) //nolint:gosec // the operator names it
-		if err != nil {
-			return nil, err
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ldap: %s holds no certificate", file)
-		}
-	}
-	return cfg, nil
-}
-
-// truth reads a directory's boolean: text in any case, or a number. ok is whether
-// it is one.
-func truth(s string) (b, ok bool) {
-	switch strings.ToLower(strings.TrimSpace(s)) {
-	case "true", "yes", "on":
-		return true, true
-	case "false", "no", "off", "":
-		return false, s != ""
-	}
-	n, err := strconv.Atoi(strings.TrimSpace(s))
-	return err == nil && n != 0, err == nil
-}

@@ -2,6 +2,7 @@ package ldap
 
 import (
 	"testing"
+	"time"
 
 	goldap "github.com/go-ldap/ldap/v3"
 	"github.com/stretchr/testify/require"
@@ -67,6 +68,23 @@ func TestOpen(t *testing.T) {
 	require.Equal(t, "512", cfg.UserEnabledDefault)
 	require.Equal(t, []string{"email"}, cfg.UserAttributeIgnore)
 	require.True(t, cfg.GroupMembersAreIDs)
-	_, err = Open(t.Context(), identity.DomainConfig{"ldap": {"tls_cacertfile": "/does/not/exist"}})
-	require.Error(t, err)
+	dir, err = Open(t.Context(), identity.DomainConfig{"ldap": {"use_pool": false, "use_auth_pool": "False", "pool_connection_lifetime": "60", "pool_retry_max": 1, "pool_retry_delay": 0.5, "alias_dereferencing": "always",
+		"user_additional_attribute_mapping": "givenName:first, title: rank", "group_additional_attribute_mapping": []any{"businessCategory:kind"}, "debug_level": 0, "chase_referrals": false, "user_pass_attribute": "userPassword"}})
+	require.NoError(t, err)
+	cfg = dir.(*Driver).cfg
+	require.Equal(t, -1, cfg.PoolSize)
+	require.Equal(t, -1, cfg.AuthPoolSize)
+	require.Equal(t, time.Minute, cfg.PoolLifetime)
+	require.Equal(t, 1, cfg.Retries)
+	require.Equal(t, 500*time.Millisecond, cfg.RetryDelay)
+	require.Equal(t, "always", cfg.Aliases)
+	require.Equal(t, map[string]string{"givenName": "first", "title": "rank"}, cfg.UserExtra)
+	require.Equal(t, map[string]string{"businessCategory": "kind"}, cfg.GroupExtra)
+	for option, v := range map[string]any{"chase_referrals": true, "debug_level": 4095, "alias_dereferencing": "sometimes", "tls_req_cert": "maybe", "tls_cacertfile": "/does/not/exist", "tls_cacertdir": "/does/not/exist",
+		"user_additional_attribute_mapping": []any{"uid:id"}, "group_additional_attribute_mapping": "x"} {
+		_, err = Open(t.Context(), identity.DomainConfig{"ldap": {option: v}})
+		require.Error(t, err, option)
+	}
+	_, err = Open(t.Context(), identity.DomainConfig{"identity": {"list_limit": 5}})
+	require.ErrorContains(t, err, "list_limit")
 }

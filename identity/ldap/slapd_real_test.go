@@ -4,20 +4,10 @@ package ldap
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -26,93 +16,11 @@ import (
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/internal/realserver"
 	"github.com/nacre-cloud/nacre/store/memstore"
 )
 
 const suffix, rootPW = "dc=example,dc=com", "root secret"
-
-// server is Debian's slapd on a port of its own.
-type server struct {
-	url, ldaps string
-	pool       *x509.CertPool
-	stop       func()
-}
-
-func freePort(t *testing.T) int {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close() //nolint:errcheck // only for its number
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-// certificate makes one for 127.0.0.1, and the pool that trusts it.
-func certificate(t *testing.T, dir string) *x509.CertPool {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "slapd"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	require.NoError(t, err)
-	raw, err := x509.MarshalECPrivateKey(key)
-	require.NoError(t, err)
-	crt := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "crt"), crt, 0o600))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "key"), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw}), 0o600))
-	pool := x509.NewCertPool()
-	require.True(t, pool.AppendCertsFromPEM(crt))
-	return pool
-}
-
-func startSlapd(t *testing.T) *server {
-	dir := t.TempDir()
-	s := &server{pool: certificate(t, dir), url: fmt.Sprintf("ldap://127.0.0.1:%d", freePort(t)), ldaps: fmt.Sprintf("ldaps://127.0.0.1:%d", freePort(t))}
-	require.NoError(t, os.Mkdir(filepath.Join(dir, "db"), 0o700))
-	conf := fmt.Sprintf(`include /etc/ldap/schema/core.schema
-include /etc/ldap/schema/cosine.schema
-include /etc/ldap/schema/inetorgperson.schema
-attributetype ( 1.3.6.1.4.1.99999.1 NAME 'enabled' EQUALITY caseIgnoreMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 SINGLE-VALUE )
-objectclass ( 1.3.6.1.4.1.99999.2 NAME 'nacreUser' SUP top AUXILIARY MAY ( enabled ) )
-pidfile %[1]s/pid
-modulepath /usr/lib/ldap
-moduleload back_mdb
-TLSCertificateFile %[1]s/crt
-TLSCertificateKeyFile %[1]s/key
-sizelimit size.soft=10 size.hard=unlimited size.prtotal=unlimited
-database mdb
-suffix %[2]q
-rootdn "cn=root,%[2]s"
-rootpw %[3]q
-directory %[1]s/db
-`, dir, suffix, rootPW)
-	file := filepath.Join(dir, "slapd.conf")
-	require.NoError(t, os.WriteFile(file, []byte(conf), 0o600))
-	var log strings.Builder
-	cmd := exec.Command("/usr/sbin/slapd", "-d", "0", "-f", file, "-h", s.url+" "+s.ldaps)
-	cmd.Stderr = &log
-	require.NoError(t, cmd.Start())
-	s.stop = func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}
-	t.Cleanup(s.stop)
-	require.Eventually(t, func() bool {
-		c, err := goldap.DialURL(s.url)
-		if err == nil {
-			err = c.Bind("cn=root,"+suffix, rootPW)
-			c.Close() //nolint:errcheck // a probe
-		}
-		return err == nil
-	}, 20*time.Second, 50*time.Millisecond, "slapd: %s", &log)
-	return s
-}
-
-func (s *server) root(t *testing.T) *goldap.Conn {
-	c, err := goldap.DialURL(s.url)
-	require.NoError(t, err)
-	t.Cleanup(func() { c.Close() }) //nolint:errcheck // at the end
-	require.NoError(t, c.Bind("cn=root,"+suffix, rootPW))
-	return c
-}
 
 func add(t *testing.T, c *goldap.Conn, dn string, attrs map[string][]string) {
 	req := goldap.NewAddRequest(dn, nil)
@@ -130,7 +38,7 @@ func fill(t *testing.T, c *goldap.Conn) {
 	}
 	person := func(cn, name, enabled string) {
 		add(t, c, "cn="+cn+",ou=Users,"+suffix, map[string][]string{"objectClass": {"inetOrgPerson", "nacreUser"}, "cn": {cn}, "sn": {name}, "mail": {name + "@example.com"},
-			"userPassword": {"pw of " + name}, "enabled": {enabled}})
+			"userPassword": {"pw of " + name}, "enabled": {enabled}, "title": {"the " + name}})
 	}
 	person("a1", "alice", "TRUE")
 	person("b1", "bob", "FALSE")
@@ -142,20 +50,22 @@ func fill(t *testing.T, c *goldap.Conn) {
 		for _, m := range members {
 			dns = append(dns, "cn="+m+",ou=Users,"+suffix)
 		}
-		add(t, c, "cn="+cn+",ou=UserGroups,"+suffix, map[string][]string{"objectClass": {"groupOfNames"}, "cn": {cn}, "ou": {name}, "member": dns})
+		add(t, c, "cn="+cn+",ou=UserGroups,"+suffix, map[string][]string{"objectClass": {"groupOfNames"}, "cn": {cn}, "ou": {name}, "member": dns, "businessCategory": {"teams"}})
 	}
 	group("g1", "dev", "a1", "u00")
 	group("g2", "ops", "b1")
+	add(t, c, "cn=enabled_users,ou=Users,"+suffix, map[string][]string{"objectClass": {"groupOfNames"}, "cn": {"enabled_users"}, "member": {"cn=b1,ou=Users," + suffix}})
+	add(t, c, "cn=alias,ou=UserGroups,"+suffix, map[string][]string{"objectClass": {"alias", "extensibleObject"}, "cn": {"alias"}, "aliasedObjectName": {"cn=g1,ou=UserGroups," + suffix}})
 }
 
 func TestSlapd(t *testing.T) {
-	s := startSlapd(t)
-	fill(t, s.root(t))
+	s := realserver.OpenLDAP(t)
+	fill(t, s.Root(t))
 	for name, cfg := range map[string]Config{
-		"plain":    {URL: s.url, PageSize: 5},
-		"ldaps":    {URL: s.ldaps, PageSize: 100, TLS: &tls.Config{RootCAs: s.pool, MinVersion: tls.VersionTLS12}},
-		"starttls": {URL: s.url, StartTLS: true, PageSize: 7, TLS: &tls.Config{RootCAs: s.pool, MinVersion: tls.VersionTLS12}},
-		"second":   {URL: "ldap://127.0.0.1:1," + s.url, PageSize: 5, Scope: "sub"},
+		"plain":    {URL: s.URL, PageSize: 5},
+		"ldaps":    {URL: s.LDAPS, PageSize: 100, TLS: &tls.Config{RootCAs: s.Pool, MinVersion: tls.VersionTLS12}},
+		"starttls": {URL: s.URL, StartTLS: true, PageSize: 7, TLS: &tls.Config{RootCAs: s.Pool, MinVersion: tls.VersionTLS12}},
+		"second":   {URL: "ldap://127.0.0.1:1," + s.URL, PageSize: 5, Scope: "sub"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg.Suffix, cfg.User, cfg.Password = suffix, "cn=root,"+suffix, rootPW
@@ -165,14 +75,15 @@ func TestSlapd(t *testing.T) {
 			check(t, d)
 		})
 	}
+	t.Run("options", func(t *testing.T) { checkOptions(t, s) })
 	t.Run("a certificate that nobody trusts", func(t *testing.T) {
-		d, err := New(Config{URL: s.ldaps, Suffix: suffix})
+		d, err := New(Config{URL: s.LDAPS, Suffix: suffix})
 		require.NoError(t, err)
 		_, err = d.Users(t.Context())
 		require.ErrorIs(t, err, nacre.Unavailable)
 	})
 	t.Run("a wrong password of ours", func(t *testing.T) {
-		d, err := New(Config{URL: s.url, Suffix: suffix, User: "cn=root," + suffix, Password: "wrong"})
+		d, err := New(Config{URL: s.URL, Suffix: suffix, User: "cn=root," + suffix, Password: "wrong"})
 		require.NoError(t, err)
 		_, err = d.Users(t.Context())
 		require.ErrorIs(t, err, nacre.Unavailable)
@@ -219,9 +130,79 @@ func check(t *testing.T, d *Driver) {
 	require.Len(t, ms, 2)
 }
 
+// checkOptions opens domains' configurations whose options have an effect.
+func checkOptions(t *testing.T, s *realserver.Slapd) {
+	ctx := t.Context()
+	certs := t.TempDir()
+	pem, err := os.ReadFile(s.CertFile)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(certs, "slapd.pem"), pem, 0o600))
+	open := func(more map[string]any) *Driver {
+		c := map[string]any{"url": s.LDAPS, "tls_cacertdir": certs, "suffix": suffix, "user": s.RootDN, "password": rootPW, "page_size": 100}
+		for k, v := range more {
+			c[k] = v
+		}
+		dir, err := Open(ctx, identity.DomainConfig{"ldap": c})
+		require.NoError(t, err)
+		d := dir.(*Driver)
+		t.Cleanup(func() { _ = d.Close() })
+		return d
+	}
+	d := open(map[string]any{"user_additional_attribute_mapping": []any{"title:rank"}, "group_additional_attribute_mapping": "businessCategory:kind", "use_pool": false, "use_auth_pool": false})
+	alice, err := d.User(ctx, "a1")
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"rank": "the alice"}, alice.Extra)
+	g, err := d.Group(ctx, "g1")
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"kind": "teams"}, g.Extra)
+	ok, err := d.Authenticate(ctx, "a1", "pw of alice")
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.Empty(t, d.search.idle, "no pool")
+	require.Empty(t, d.auth.idle, "no pool")
+
+	d = open(map[string]any{"user_enabled_emulation": true})
+	for id, want := range map[string]bool{"a1": false, "b1": true} {
+		u, err := d.User(ctx, id)
+		require.NoError(t, err)
+		require.Equal(t, want, u.Enabled, id)
+	}
+	d = open(map[string]any{"user_enabled_emulation": true, "user_enabled_emulation_use_group_config": true, "group_member_attribute": "owner"})
+	b, err := d.User(ctx, "b1")
+	require.NoError(t, err)
+	require.False(t, b.Enabled, "that group has no owners")
+
+	for how, want := range map[string]int{"never": 0, "searching": 1, "always": 1} {
+		d = open(map[string]any{"alias_dereferencing": how})
+		es, err := d.find(ctx, "ou=UserGroups,"+suffix, goldap.ScopeSingleLevel, "(cn=g1)", []string{"cn"})
+		require.NoError(t, err)
+		require.Len(t, es, 1, how)
+		es, err = d.find(ctx, "cn=alias,ou=UserGroups,"+suffix, goldap.ScopeBaseObject, "(businessCategory=teams)", []string{"cn"})
+		require.NoError(t, err)
+		if how == "always" {
+			require.Len(t, es, want, how)
+		} else {
+			require.Empty(t, es, how)
+		}
+	}
+
+	d = open(map[string]any{"pool_connection_lifetime": 1, "auth_pool_size": 1})
+	for _, pw := range []string{"pw of alice", "wrong", "pw of alice"} {
+		ok, err := d.Authenticate(ctx, "a1", pw)
+		require.NoError(t, err)
+		require.Equal(t, pw != "wrong", ok)
+	}
+	require.Len(t, d.auth.idle, 1, "used again")
+	first := (<-d.search.idle).Conn
+	d.search.idle <- pooled{first, time.Now().Add(-time.Second)}
+	_, err = d.User(ctx, "a1")
+	require.NoError(t, err)
+	require.True(t, first.IsClosing(), "too old")
+}
+
 // throughIdentity logs in by a domain's configuration, and again once the server
 // is gone.
-func throughIdentity(t *testing.T, s *server) {
+func throughIdentity(t *testing.T, s *realserver.Slapd) {
 	e := memstore.New(memstore.Options{})
 	t.Cleanup(func() { require.NoError(t, e.Close()) })
 	require.NoError(t, e.Migrate(t.Context(), identity.Schema(), true))
@@ -234,7 +215,7 @@ func throughIdentity(t *testing.T, s *server) {
 	domain, err := svc.CreateDomain(ctx, identity.ProjectChange{Name: &name})
 	require.NoError(t, err)
 	_, _, err = svc.PutDomainConfig(ctx, domain.ID, identity.DomainConfig{"identity": {"driver": "ldap"},
-		"ldap": {"url": s.url, "suffix": suffix, "user": "cn=root," + suffix, "password": rootPW, "page_size": 5}})
+		"ldap": {"url": s.URL, "suffix": suffix, "user": "cn=root," + suffix, "password": rootPW, "page_size": 5}})
 	require.NoError(t, err)
 	login := func(ctx context.Context, pw string) error {
 		_, info, err := svc.Authenticate(ctx, identity.AuthRequest{Methods: []string{"password"}, Password: pw,
@@ -249,6 +230,6 @@ func throughIdentity(t *testing.T, s *server) {
 	us, err := svc.ListUsers(ctx, nacre.Query{Filters: []nacre.Filter{{Name: "domain_id", Value: domain.ID}}})
 	require.NoError(t, err)
 	require.Len(t, us, 27)
-	s.stop()
+	s.Stop()
 	require.ErrorIs(t, login(t.Context(), "pw of alice"), nacre.Unavailable)
 }

@@ -26,6 +26,14 @@
 //	  enforcement_model: flat           # or strict_two_level
 //	default:
 //	  max_project_tree_depth: 5
+//	domains:                            # by name, as keystone.NAME.conf in domain_config_dir
+//	  corp:
+//	    identity: {driver: ldap}
+//	    ldap:
+//	      url: ldaps://ldap.example.com
+//	      suffix: dc=example,dc=com
+//	      user: cn=nacre,dc=example,dc=com
+//	      password_file: ldap-password
 //
 // Files are relative to its own directory. Unknown names are errors.
 package setup
@@ -77,6 +85,7 @@ type document struct {
 	Default struct {
 		Depth int `yaml:"max_project_tree_depth"`
 	} `yaml:"default"`
+	Domains map[string]identity.DomainConfig `yaml:"domains"`
 }
 
 // Read reads a file. What it gives changes identity's configuration before the
@@ -97,6 +106,11 @@ func Read(path string) (func(*identity.Config), error) {
 	c, err := d.compliance(filepath.Dir(path))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	for name, domain := range d.Domains {
+		if err := secrets(domain["ldap"], filepath.Dir(path)); err != nil {
+			return nil, fmt.Errorf("%s: domain %s: %w", path, name, err)
+		}
 	}
 	var tokens identity.TokenFormat
 	switch d.Token.Provider {
@@ -131,7 +145,25 @@ func (d *document) apply(to *identity.Config, c identity.Compliance, tokens iden
 		to.Tokens = tokens
 	}
 	to.NoRescope = d.Token.Rescope != nil && !*d.Token.Rescope
-	to.LimitModel, to.MaxProjectDepth = d.Limits.Model, d.Default.Depth
+	to.LimitModel, to.MaxProjectDepth, to.DomainConfigs = d.Limits.Model, d.Default.Depth, d.Domains
+}
+
+// secrets puts the password in place of the file that holds it.
+func secrets(ldap map[string]any, dir string) error {
+	file, ok := ldap["password_file"].(string)
+	if !ok {
+		return nil
+	}
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(dir, file)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	delete(ldap, "password_file")
+	ldap["password"] = strings.TrimSpace(string(b))
+	return nil
 }
 
 func (d *document) compliance(dir string) (identity.Compliance, error) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nacre-cloud/nacre/identity"
 	"github.com/nacre-cloud/nacre/identity/jws"
+	"github.com/nacre-cloud/nacre/identity/ldap"
 	"github.com/nacre-cloud/nacre/identity/setup"
 	"github.com/nacre-cloud/nacre/store/memstore"
 )
@@ -66,6 +67,19 @@ default: {max_project_tree_depth: 3}
 	_, err = identity.New(c)
 	require.NoError(t, err)
 
+	c, err = read(t, "domains: {corp: {identity: {driver: ldap}, ldap: {url: ldap://h, page_size: 5, password_file: key}}}")
+	require.NoError(t, err)
+	require.Equal(t, map[string]identity.DomainConfig{"corp": {"identity": {"driver": "ldap"}, "ldap": {"url": "ldap://h", "page_size": 5, "password": "secret"}}}, c.DomainConfigs)
+	c.OpenDirectory = ldap.Open
+	_, err = identity.New(c)
+	require.NoError(t, err)
+	c.DomainConfigs["corp"]["ldap"]["chase_referrals"] = true
+	_, err = identity.New(c)
+	require.ErrorContains(t, err, "corp: ldap: chase_referrals")
+	c.DomainConfigs["corp"]["ldap"] = map[string]any{"uri": "ldap://h"}
+	_, err = identity.New(c)
+	require.ErrorContains(t, err, "Option uri in group ldap is not supported")
+
 	c, err = read(t, "identity: {password_hash_rounds: 13}\n")
 	require.NoError(t, err)
 	require.Equal(t, 13, c.BcryptCost)
@@ -80,7 +94,8 @@ func TestMistakes(t *testing.T) {
 		"token: {provider: uuid}":                                      `"uuid"`,
 		"token: {provider: jws}":                                       "token provider",
 		"token: {expiration: -1}":                                      "negative",
-		"- a list":                                                     "cannot unmarshal",
+		"domains: {corp: {ldap: {password_file: gone}}}":               "no such file",
+		"- a list": "cannot unmarshal",
 	} {
 		_, err := read(t, text)
 		require.ErrorContains(t, err, want, text)

@@ -6,7 +6,6 @@ import (
 	"crypto/md5" //nolint:gosec // what is compared with
 	"crypto/sha512"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -16,6 +15,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -76,6 +76,43 @@ func call(b *testing.B, method, url string, body io.Reader, size int64) *http.Re
 	return res
 }
 
+// BenchmarkRatios measures an upload and a download in turn with what bounds them,
+// so that a machine that does other things too shows what is ours: upload/hashes is
+// the rate of an upload by that of both hashes in parallel, upload/copy by that of a
+// copy with fsync, download/sendfile by that of a bare server. The target is 0.80 of
+// the slower of the first two, and of the last.
+func BenchmarkRatios(b *testing.B) {
+	s, url := benchServer(b)
+	dir := b.TempDir()
+	path := filepath.Join(dir, "file")
+	var hashes, copied, up, down, sent time.Duration
+	timed := func(into *time.Duration, f func()) {
+		begun := time.Now()
+		f()
+		*into += time.Since(begun)
+	}
+	bare := bareServer(b, path)
+	for b.Loop() {
+		timed(&hashes, hashBoth)
+		timed(&copied, func() { copySynced(b, path) })
+		id := benchImage(b, s)
+		timed(&up, func() {
+			res := call(b, "PUT", url+"/v2/images/"+id+"/file", &pattern{benchSize}, benchSize)
+			require.Equal(b, 204, res.StatusCode)
+			_ = res.Body.Close()
+		})
+		timed(&down, func() { readAll(b, url+"/v2/images/"+id+"/file") })
+		timed(&sent, func() { readAll(b, bare) })
+		require.NoError(b, errors.Join(s.Delete(nacre.WithCaller(context.Background(), callers["one"]), id), os.Remove(path)))
+	}
+	rate := func(d time.Duration) float64 { return float64(b.N) * benchSize / 1e6 / d.Seconds() }
+	b.ReportMetric(rate(up), "upload-MB/s")
+	b.ReportMetric(rate(up)/rate(hashes), "upload/hashes")
+	b.ReportMetric(rate(up)/rate(copied), "upload/copy")
+	b.ReportMetric(rate(down), "download-MB/s")
+	b.ReportMetric(rate(down)/rate(sent), "download/sendfile")
+}
+
 func BenchmarkUpload(b *testing.B) {
 	s, url := benchServer(b)
 	b.SetBytes(benchSize)
@@ -101,57 +138,67 @@ func BenchmarkDownload(b *testing.B) {
 	require.NoError(b, err)
 	b.SetBytes(benchSize)
 	for b.Loop() {
-		res := call(b, "GET", url+"/v2/images/"+id+"/file", nil, 0)
-		n, err := io.Copy(io.Discard, res.Body)
-		require.NoError(b, errors.Join(err, res.Body.Close()))
-		require.EqualValues(b, benchSize, n)
+		readAll(b, url+"/v2/images/"+id+"/file")
 	}
+}
+
+func readAll(b *testing.B, url string) {
+	res := call(b, "GET", url, nil, 0)
+	n, err := io.Copy(io.Discard, res.Body)
+	require.NoError(b, errors.Join(err, res.Body.Close()))
+	require.EqualValues(b, benchSize, n)
+}
+
+// hashBoth is MD5 and SHA-512 in parallel.
+func hashBoth() {
+	var wg sync.WaitGroup
+	for _, h := range []io.Writer{md5.New(), sha512.New()} { //nolint:gosec // as above
+		wg.Go(func() { _, _ = io.Copy(h, &pattern{benchSize}) })
+	}
+	wg.Wait()
 }
 
 func BenchmarkHashesInParallel(b *testing.B) {
 	b.SetBytes(benchSize)
 	for b.Loop() {
-		var wg sync.WaitGroup
-		for _, h := range []io.Writer{md5.New(), sha512.New()} { //nolint:gosec // as above
-			wg.Go(func() { _, _ = io.Copy(h, &pattern{benchSize}) })
-		}
-		wg.Wait()
+		hashBoth()
 	}
 }
 
+func copySynced(b *testing.B, path string) {
+	f, err := os.Create(path)
+	require.NoError(b, err)
+	_, err = io.Copy(f, &pattern{benchSize})
+	require.NoError(b, errors.Join(err, f.Sync(), f.Close()))
+}
+
 func BenchmarkCopyWithFsync(b *testing.B) {
-	dir := b.TempDir()
+	path := filepath.Join(b.TempDir(), "f")
 	b.SetBytes(benchSize)
-	n := 0
 	for b.Loop() {
-		n++
-		f, err := os.Create(filepath.Join(dir, fmt.Sprint(n)))
-		require.NoError(b, err)
-		_, err = io.Copy(f, &pattern{benchSize})
-		require.NoError(b, errors.Join(err, f.Sync(), f.Close()))
+		copySynced(b, path)
 		b.StopTimer()
-		require.NoError(b, os.Remove(f.Name()))
+		require.NoError(b, os.Remove(path))
 		b.StartTimer()
 	}
 }
 
-// BenchmarkSendfile is a bare server that sends a file.
-func BenchmarkSendfile(b *testing.B) {
-	path := filepath.Join(b.TempDir(), "f")
-	f, err := os.Create(path)
-	require.NoError(b, err)
-	_, err = io.Copy(f, &pattern{benchSize})
-	require.NoError(b, errors.Join(err, f.Close()))
+// bareServer only sends a file; it is the address.
+func bareServer(b *testing.B, path string) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(b, err)
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, path) })} //nolint:gosec // loopback
 	go srv.Serve(l)                                                                                                             //nolint:errcheck // ends with Close
 	b.Cleanup(func() { _ = srv.Close() })
+	return "http://" + l.Addr().String() + "/"
+}
+
+func BenchmarkSendfile(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "f")
+	copySynced(b, path)
+	url := bareServer(b, path)
 	b.SetBytes(benchSize)
 	for b.Loop() {
-		res := call(b, "GET", "http://"+l.Addr().String()+"/", nil, 0)
-		n, err := io.Copy(io.Discard, res.Body)
-		require.NoError(b, errors.Join(err, res.Body.Close()))
-		require.EqualValues(b, benchSize, n)
+		readAll(b, url)
 	}
 }

@@ -187,13 +187,14 @@ type taskList struct {
 }
 
 func (a *api) listTasks(r *rest.Request) (any, error) {
-	q, err := r.Query(rest.QueryRules{MaxLimit: 1000, Invalid: badQuery})
+	size, most := a.s.Pages()
+	q, err := r.Query(rest.QueryRules{MaxLimit: most, Invalid: badQuery})
 	if err != nil {
 		return nil, err
 	}
 	vals := r.URL.Query()
 	if !vals.Has("limit") {
-		q.Limit = 25
+		q.Limit = min(size, most)
 	}
 	defaultSort(&q, vals)
 	ts, err := a.s.Tasks(r.Context(), q)

@@ -30,17 +30,16 @@ func (a *api) list(r *rest.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	size, most := a.s.Pages()
 	asked := q.Limit
 	if q.Limit == 0 && !r.URL.Query().Has("limit") {
-		q.Limit, asked = 25, 0
+		q.Limit, asked = size, 0
 	}
 	zero := r.URL.Query().Get("limit") == "0"
 	if has := r.URL.Query(); has.Has("sort") && (has.Has("sort_key") || has.Has("sort_dir")) {
 		return nil, nacre.Errorf(nacre.Invalid, "", "Old and new sorting syntax cannot be combined")
 	}
-	if q.Limit > 1000 {
-		q.Limit = 1000
-	}
+	q.Limit = min(q.Limit, most)
 	defaultSort(&q, r.URL.Query())
 	var ims []image.Image
 	if !zero {

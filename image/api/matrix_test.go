@@ -2,10 +2,8 @@ package api_test
 
 import (
 	"context"
-	"flag"
-	"fmt"
 	"io"
-	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -15,14 +13,13 @@ import (
 	"github.com/nacre-cloud/nacre/image"
 	"github.com/nacre-cloud/nacre/image/api"
 	"github.com/nacre-cloud/nacre/image/backend/mem"
+	"github.com/nacre-cloud/nacre/internal/matrix"
 	"github.com/nacre-cloud/nacre/internal/rest"
 	"github.com/nacre-cloud/nacre/store/memstore"
 )
 
-var update = flag.Bool("update", false, "write testdata/matrix.golden anew")
-
 // matrixCallers are who asks, in the order of the file's columns. The images are
-// p1's, private but for one that is shared with p2.
+// p1's, and shared with p2.
 var matrixCallers = []struct {
 	name string
 	c    *nacre.Caller
@@ -139,18 +136,17 @@ func (pages) OpenURL(ctx context.Context, url string) (io.ReadCloser, int64, err
 	return fetcher{}.Fetch(ctx, url)
 }
 
-// The status of each route for each kind of caller. A change in the file is a
-// change in who may do what, and wants to be looked at.
+// TestMatrix has each caller try each route.
 func TestMatrix(t *testing.T) {
-	var out strings.Builder
-	fmt.Fprintf(&out, "%-60s", "# go test ./image/api -run Matrix -update")
-	for _, c := range matrixCallers {
-		fmt.Fprintf(&out, " %-8s", c.name)
+	names := make([]string, len(matrixCallers))
+	for i, c := range matrixCallers {
+		names[i] = c.name
 	}
-	out.WriteString("\n")
+	m := matrix.New("The status of each route for each kind of caller, by Glance's default rules.\n"+
+		"The images are of the project of reader and member, and shared with the sharee's.", names...)
 	for _, op := range api.Operations() {
-		fmt.Fprintf(&out, "%-60s", op.Method+" "+op.Path)
-		for _, c := range matrixCallers {
+		cells := make([]string, len(matrixCallers))
+		for i, c := range matrixCallers {
 			w := newMatrixWorld(t)
 			token := c.name
 			if c.c == nil {
@@ -163,16 +159,9 @@ func TestMatrix(t *testing.T) {
 			}
 			res, body := w.do(token, op.Method, w.fill(op), b[1], header...)
 			require.Less(t, res.StatusCode, 500, "%s %s as %s: %s", op.Method, op.Path, c.name, body)
-			fmt.Fprintf(&out, " %-8d", res.StatusCode)
+			cells[i] = strconv.Itoa(res.StatusCode)
 		}
-		out.WriteString("\n")
+		m.Row(op.Method+" "+op.Path, cells...)
 	}
-	got := strings.ReplaceAll(out.String(), " \n", "\n")
-	if *update {
-		require.NoError(t, os.MkdirAll("testdata", 0o750))
-		require.NoError(t, os.WriteFile("testdata/matrix.golden", []byte(got), 0o600))
-	}
-	want, err := os.ReadFile("testdata/matrix.golden")
-	require.NoError(t, err)
-	require.Equal(t, string(want), got)
+	m.Check(t)
 }

@@ -153,13 +153,14 @@ func fullOf(f metadefs.Full) object {
 }
 
 func (a *api) listNamespaces(r *rest.Request) (any, error) {
-	q, err := r.Query(rest.QueryRules{MaxLimit: 1000, Invalid: badQuery})
+	size, most := a.s.Pages()
+	q, err := r.Query(rest.QueryRules{MaxLimit: most, Invalid: badQuery})
 	if err != nil {
 		return nil, err
 	}
 	vals := r.URL.Query()
 	if !vals.Has("limit") {
-		q.Limit = 25
+		q.Limit = min(size, most)
 	}
 	defaultSort(&q, vals)
 	list, err := a.s.Metadefs.Namespaces(r.Context(), q)

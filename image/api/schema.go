@@ -32,7 +32,8 @@ func formats(description string, list []string) object {
 const uuidPattern = "^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$"
 
 // imageSchema is the JSON schema of an image, for clients that read it.
-func imageSchema() object {
+func (a *api) imageSchema() object {
+	disk, container := a.s.Formats()
 	readOnly := object{"readOnly": true}
 	number := func(description string, ro bool) object {
 		return object{"type": "integer", "description": description, "readOnly": ro}
@@ -54,8 +55,8 @@ func imageSchema() object {
 			"os_hidden":        object{"type": "boolean", "description": "If true, image will not appear in default image list response."},
 			"tags":             object{"type": "array", "description": "List of strings related to the image", "items": object{"type": "string", "maxLength": 255}},
 			"owner":            short("Owner of the image"),
-			"container_format": formats("Format of the container", image.ContainerFormats),
-			"disk_format":      formats("Format of the disk", image.DiskFormats),
+			"container_format": formats("Format of the container", container),
+			"disk_format":      formats("Format of the disk", disk),
 			"min_disk":         number("Amount of disk space (in GB) required to boot image.", false),
 			"min_ram":          number("Amount of ram (in MB) required to boot image.", false),
 			"size":             nullable(number("Size of image file in bytes", true), "integer"),
@@ -141,9 +142,9 @@ func collection(name string, item object) object {
 func (a *api) schema(r *rest.Request) (any, error) {
 	switch r.Var("name") {
 	case "image":
-		return imageSchema(), nil
+		return a.imageSchema(), nil
 	case "images":
-		return collection("images", imageSchema()), nil
+		return collection("images", a.imageSchema()), nil
 	case "member":
 		return memberSchema(), nil
 	case "members":

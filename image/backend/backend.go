@@ -4,8 +4,8 @@
 // read-only backend/web (glance's http). backend/backendtest is the suite that each passes.
 //
 // What a driver can do beyond keeping bytes it shows by further interfaces:
-// [Described] (what administrators see), [Addresser] (URLs for the locations API)
-// and [Remote] (bytes at URLs that others gave).
+// [Described] (what administrators see), [Addresser] (URLs for the locations API),
+// [Remote] (bytes at URLs that others gave) and [Lender] (blobs that others hold on to).
 package backend
 
 import (
@@ -53,6 +53,13 @@ type Remote interface {
 	CheckURL(ctx context.Context, url string) error
 	// OpenURL reads it; size is -1 when unknown.
 	OpenURL(ctx context.Context, url string) (r io.ReadCloser, size int64, err error)
+}
+
+// Lender is a driver whose blobs others hold on to, as clones do.
+type Lender interface {
+	// InUse is nacre.Conflict with Code "InUse" while somebody holds on to a blob,
+	// so that it could not be deleted; a blob that is not there is in nobody's use.
+	InUse(ctx context.Context, key string) error
 }
 
 // Full is a disk, or a store's allowance, that has no room left; err, which may be

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/nacre-cloud/nacre"
@@ -108,6 +109,9 @@ func (q *QemuImg) Convert(ctx context.Context, r io.Reader, from, to string) (io
 	}
 	out, err := q.convert(ctx, r, dir, src, dst)
 	if err != nil {
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			err = &nacre.Error{Kind: nacre.TooLarge, Code: "StorageFull", Message: "There is no room to convert the image.", Err: err}
+		}
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return &output{out, dir}, nil

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/internal/access"
 )
 
 // Request is one call of a route.
@@ -77,26 +78,21 @@ func hostURL(req *http.Request) string {
 	return scheme + "://" + req.Host
 }
 
-// identify finds out who asks.
-func (s *Service) identify(r *Request, id string, public bool) error {
+// identify finds out who asks for a path, as it was before it was rewritten.
+func (s *Service) identify(r *Request, id, path string, public bool) error {
 	ctx := r.Context()
 	c := nacre.CallerFrom(ctx)
 	if c == nil && s.Tokens != nil {
-		token := r.Header.Get("X-Auth-Token")
-		if token == "" && !public {
+		got, service, err := s.guard.Identify(ctx, access.Request{Token: r.Header.Get("X-Auth-Token"), ServiceToken: r.Header.Get("X-Service-Token"),
+			Method: r.Method, Path: path, Prefix: prefixOf(r.Request)})
+		switch {
+		case err == nil:
+			c, ctx = got, access.WithService(ctx, service)
+		case public:
+		case nacre.KindOf(err) == nacre.Unauthenticated, nacre.KindOf(err) == nacre.NotFound:
 			return s.unauthenticated(r)
-		}
-		if token != "" {
-			got, err := s.Tokens.ValidateToken(ctx, token)
-			switch {
-			case err == nil:
-				c = got
-			case public:
-			case nacre.KindOf(err) == nacre.Unauthenticated, nacre.KindOf(err) == nacre.NotFound:
-				return s.unauthenticated(r)
-			default:
-				return err
-			}
+		default:
+			return err
 		}
 	}
 	if c == nil {

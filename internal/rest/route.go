@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/internal/access"
 )
 
 // Unknown says what happens to body fields that the struct does not have.
@@ -79,7 +80,8 @@ func Raw(f func(r *Request) error) Op { return Op{raw: f} }
 
 // Service is an API: a table of routes and what they have in common.
 type Service struct {
-	// Name labels logs and metrics: "compute".
+	// Name labels logs and metrics, and is the service's type in the catalog, by
+	// which access rules name it: "compute".
 	Name    string
 	Dialect *Dialect
 	// Versions is nil for a service without microversions.
@@ -109,6 +111,7 @@ type Service struct {
 
 	mux    *http.ServeMux
 	groups map[string]*group
+	guard  access.Guard
 }
 
 type group struct{ rows []*Route }
@@ -117,6 +120,7 @@ type group struct{ rows []*Route }
 // faults in the program that any test that starts the service finds.
 func (s *Service) Handler() http.Handler {
 	s.mux, s.groups = http.NewServeMux(), map[string]*group{}
+	s.guard = access.Guard{Tokens: s.Tokens, Service: s.Name}
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
 	}
@@ -226,6 +230,7 @@ func (s *Service) serve(w http.ResponseWriter, req *http.Request) {
 			s.Observe(req.Method, template, sw.code, time.Since(start))
 		}
 	}()
+	sent := req.URL.EscapedPath()
 	if p := req.URL.Path; len(p) > 1 && strings.HasSuffix(p, "/") || s.Rewrite != nil {
 		u := *req.URL
 		u.Path, u.RawPath = s.rewrite(u.Path), s.rewrite(u.RawPath)
@@ -236,7 +241,7 @@ func (s *Service) serve(w http.ResponseWriter, req *http.Request) {
 		template = pattern
 	}
 	public := len(rows) > 0 && rows[0].Public
-	if err := s.identify(r, id, public); err != nil {
+	if err := s.identify(r, id, sent, public); err != nil {
 		s.fail(r, id, err)
 		return
 	}

@@ -157,9 +157,12 @@ func (c *call) getAccount() {
 			h.Set(k, v)
 		}
 	}
-	if q := info.Meta["X-Account-Meta-Quota-Bytes"]; q != "" {
-		h.Set("X-Account-Quota-Bytes", q)
+	for header, kept := range c.quotaHeaders() {
+		if q := info.Meta[kept]; q != "" {
+			h.Set(header, q)
+		}
 	}
+	c.showTagSetting(accountTagsSet, info.Meta[accountTags])
 	if info.ACL != "" {
 		h.Set("X-Account-Access-Control", info.ACL)
 	}
@@ -231,11 +234,28 @@ func containersText(f, account string, es []objectstore.ContainerEntry) string {
 	return b.String()
 }
 
+// quotaHeaders are the headers of an account's quotas, and what each is kept as.
+func (c *call) quotaHeaders() map[string]string {
+	out := map[string]string{"X-Account-Quota-Bytes": "X-Account-Meta-Quota-Bytes", "X-Account-Quota-Count": "X-Account-Sysmeta-Quota-Count"}
+	for _, p := range c.svc.Policies() {
+		for _, what := range []string{"Bytes", "Count"} {
+			out["X-Account-Quota-"+what+"-Policy-"+p] = "X-Account-Sysmeta-Quota-" + what + "-Policy-" + p
+		}
+	}
+	return out
+}
+
 func (c *call) accountChange() objectstore.AccountChange {
 	ch := objectstore.AccountChange{Meta: c.userHeaders("X-Account-Meta-")}
-	if q, ok := c.r.Header["X-Account-Quota-Bytes"]; ok {
-		ch.Meta["X-Account-Meta-Quota-Bytes"] = q[0]
+	for header, kept := range c.quotaHeaders() {
+		if q, ok := c.r.Header[http.CanonicalHeaderKey(header)]; ok {
+			ch.Meta[kept] = strings.TrimSpace(q[0])
+		}
+		if c.r.Header.Get("X-Remove-"+header[2:]) != "" {
+			ch.Meta[kept] = ""
+		}
 	}
+	c.tagSetting(accountTagsSet, accountTags, ch.Meta)
 	if acl, ok := c.r.Header["X-Account-Access-Control"]; ok {
 		text := strings.TrimSpace(acl[0])
 		if text == "{}" {

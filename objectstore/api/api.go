@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/internal/access"
 	"github.com/nacre-cloud/nacre/internal/rest"
 	"github.com/nacre-cloud/nacre/objectstore"
 	"github.com/nacre-cloud/nacre/objectstore/blob"
@@ -50,6 +51,9 @@ type Config struct {
 	Features map[string]any
 	// S3, if set, gets the requests that are Amazon's, told by their signature.
 	S3 http.Handler
+	// Heartbeat is the time between signs of life in the answer to what takes long; 0
+	// means 10 seconds.
+	Heartbeat time.Duration
 	// Observe is told of every answer, by the kind of path.
 	Observe func(method, route string, status int, took time.Duration)
 	Log     *slog.Logger
@@ -59,6 +63,7 @@ type api struct {
 	Config
 	svc   *objectstore.Service
 	rates rates
+	guard access.Guard
 }
 
 // New is the handler.
@@ -66,10 +71,13 @@ func New(c Config) http.Handler {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Heartbeat == 0 {
+		c.Heartbeat = 10 * time.Second
+	}
 	if c.Observe == nil {
 		c.Observe = func(string, string, int, time.Duration) {}
 	}
-	return &api{Config: c, svc: c.Service, rates: rates{most: c.Writes}}
+	return &api{Config: c, svc: c.Service, rates: rates{most: c.Writes}, guard: access.Guard{Tokens: c.Tokens, Service: "object-store"}}
 }
 
 // call is one request.
@@ -220,14 +228,18 @@ func (c *call) authenticate() error {
 	if token == "" || c.Tokens == nil {
 		return nil
 	}
-	caller, err := c.Tokens.ValidateToken(c.ctx, token)
+	caller, service, err := c.guard.Identify(c.ctx, access.Request{Token: token, ServiceToken: c.r.Header.Get("X-Service-Token"),
+		Method: c.r.Method, Path: c.r.URL.EscapedPath(), Prefix: c.base})
 	if errors.Is(err, nacre.Unauthenticated) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	c.ctx = nacre.WithCaller(c.ctx, caller)
+	c.ctx = access.WithService(nacre.WithCaller(c.ctx, caller), service)
+	if service != nil {
+		c.ctx = objectstore.WithAccess(c.ctx, objectstore.Access{Referrer: c.r.Referer(), ServiceRoles: service.Roles})
+	}
 	return nil
 }
 
@@ -330,7 +342,7 @@ func reason(status int) string {
 func (c *call) plain(status int) {
 	switch {
 	case status == http.StatusUnauthorized:
-		realm := cmp.Or(c.ref.Account, "unknown")
+		realm := escapePath(cmp.Or(c.ref.Account, "unknown"))
 		c.w.Header().Add("Www-Authenticate", fmt.Sprintf("Swift realm=%q", realm))
 		if c.AuthURI != "" {
 			uri := c.AuthURI

@@ -59,12 +59,30 @@ func statusLine(status int) string { return fmt.Sprintf("%d %s", status, reason(
 // maxFaults is how many failures end a bulk operation.
 const maxFaults = 1000
 
+// bulkSlowly does the work of a bulk operation and answers.
+func (c *call) bulkSlowly(b *bulk, work func()) {
+	f, err := c.format()
+	if err != nil {
+		c.fail(err)
+		return
+	}
+	c.slowly(http.StatusOK, f, false, func() string {
+		work()
+		return b.text(f)
+	})
+}
+
 func (c *call) bulkAnswer(b *bulk) {
 	f, err := c.format()
 	if err != nil {
 		c.fail(err)
 		return
 	}
+	c.body(http.StatusOK, f, b.text(f))
+}
+
+// text is the answer, in a format.
+func (b *bulk) text(f string) string {
 	switch {
 	case b.status != 0:
 	case len(b.errors) > 0:
@@ -118,7 +136,7 @@ func (c *call) bulkAnswer(b *bulk) {
 			text.WriteString(e[0] + ", " + e[1] + "\n")
 		}
 	}
-	c.body(http.StatusOK, f, text.String())
+	return text.String()
 }
 
 // bulkDelete deletes the objects, and after them the containers, that the body
@@ -135,26 +153,11 @@ func (c *call) bulkDelete() {
 		c.failPut(err)
 		return
 	}
-	if res.status == 0 {
-		for _, r := range append(objects, containers...) {
-			status := http.StatusNoContent
-			var err error
-			if r.Object != "" {
-				_, err = c.svc.Delete(c.ctx, r, objectstore.DeleteOptions{})
-			} else {
-				err = c.svc.DeleteContainer(c.ctx, r)
-			}
-			if err != nil {
-				status, _ = statusOf(err)
-			}
-			res.add(r, status)
-			if len(res.errors) >= maxFaults {
-				res.status, res.body = http.StatusBadRequest, "Max delete failures exceeded"
-				break
-			}
+	c.bulkSlowly(res, func() {
+		if res.status == 0 {
+			c.deleteAll(res, objects, containers)
 		}
-	}
-	c.bulkAnswer(res)
+	})
 }
 
 func (c *call) toDelete(res *bulk) (objects, containers []objectstore.Ref, err error) {

@@ -28,6 +28,7 @@ func (c *call) containerChange() (objectstore.ContainerChange, error) {
 			ch.Meta[name] = unescape(v)
 		}
 	}
+	c.tagSetting(containerTagsSet, containerTags, ch.Meta)
 	if v, ok := c.r.Header["X-Versions-Enabled"]; ok {
 		on := isTrue(v[0])
 		ch.Versions = &on
@@ -106,8 +107,11 @@ func (c *call) getContainer() {
 	h.Set("X-Storage-Policy", cont.Policy)
 	h.Set("Accept-Ranges", "bytes")
 	for k, v := range cont.Meta {
-		h.Set(k, v)
+		if !strings.HasPrefix(k, "X-Container-Sysmeta-") {
+			h.Set(k, v)
+		}
 	}
+	c.showTagSetting(containerTagsSet, cont.Meta[containerTags])
 	if cont.Versions != "" {
 		h.Set("X-Versions-Enabled", map[bool]string{true: "True", false: "False"}[cont.Versions == "enabled"])
 	}

@@ -37,17 +37,17 @@ func (c *call) info() {
 			"version": swiftVersion, "max_file_size": l.FileSize, "max_meta_name_length": l.MetaName, "max_meta_value_length": l.MetaValue, "max_meta_count": l.MetaCount,
 			"max_meta_overall_size": l.MetaOverall, "max_header_size": l.HeaderSize, "max_object_name_length": l.ObjectName, "max_container_name_length": l.ContainerName,
 			"max_account_name_length": l.AccountName, "container_listing_limit": l.ContainerListing, "account_listing_limit": l.AccountListing, "extra_header_count": 0,
-			"allow_account_management": false, "account_autocreate": true, "strict_cors_mode": true, "policies": policies, "valid_api_versions": []string{"v1", "v1.0"},
+			"allow_account_management": c.svc.AccountManagement(), "account_autocreate": true, "strict_cors_mode": true, "policies": policies, "valid_api_versions": []string{"v1", "v1.0"},
 			"auto_create_account_prefix": ".",
 		},
-		"slo": map[string]any{"max_manifest_segments": l.Segments, "max_manifest_size": l.ManifestSize, "min_segment_size": 1, "yield_frequency": 10, "allow_async_delete": false},
+		"slo": map[string]any{"max_manifest_segments": l.Segments, "max_manifest_size": l.ManifestSize, "min_segment_size": 1, "yield_frequency": int(c.Heartbeat / time.Second), "allow_async_delete": false},
 		"dlo": map[string]any{"max_segments": 10000}, "symlink": map[string]any{"symloop_max": 2, "static_links": true},
 		"tempurl": map[string]any{"methods": methods, "allowed_digests": objectstore.Digests, "incoming_remove_headers": []string{"x-timestamp", "x-open-expired"}, "incoming_allow_headers": []string{},
 			"outgoing_remove_headers": []string{"x-object-meta-*"}, "outgoing_allow_headers": []string{"x-object-meta-public-*"}},
 		"formpost":    map[string]any{"allowed_digests": objectstore.Digests},
 		"bulk_delete": map[string]any{"max_deletes_per_request": l.BulkDeletes, "max_failed_deletes": 1000}, "bulk_upload": map[string]any{"max_containers_per_extraction": l.BulkContainers, "max_failed_extractions": 1000},
 		"staticweb": none, "crossdomain": none, "object_versioning": none, "versioned_writes": map[string]any{"allowed_flags": []string{"x-versions-location", "x-history-location"}},
-		"container_quotas": none, "account_quotas": none, "copy": none, "keystoneauth": none,
+		"container_quotas": none, "account_quotas": none, "copy": none, "keystoneauth": none, "etag_quoter": map[string]any{"enable_by_default": false},
 	}
 	if len(c.Domains) > 0 {
 		doc["domain_remap"] = map[string]any{"default_reseller_prefix": c.svc.Prefix()}

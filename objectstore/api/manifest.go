@@ -115,13 +115,13 @@ func (c *call) deleteManifest() {
 			return
 		}
 	}
-	for _, r := range refs {
-		_, err := c.svc.Delete(c.ctx, r, objectstore.DeleteOptions{})
-		status := http.StatusNoContent
-		if err != nil {
-			status, _ = statusOf(err)
+	c.bulkSlowly(res, func() {
+		if len(refs) == 0 {
+			return
 		}
-		res.add(r, status)
-	}
-	c.bulkAnswer(res)
+		// The manifest goes last: as long as a segment is left it names it.
+		last := len(refs) - 1
+		c.deleteAll(res, refs[:last], nil)
+		c.deleteAll(res, refs[last:], nil)
+	})
 }

@@ -186,6 +186,10 @@ func (c *call) putObject() {
 		c.failPut(err)
 		return
 	}
+	if n.Kind == objectstore.KindSLO && isTrue(c.param("heartbeat")) {
+		c.putSlowly(n)
+		return
+	}
 	o, err := c.svc.Put(c.ctx, n)
 	if err != nil {
 		c.failPut(err)
@@ -219,6 +223,7 @@ func (c *call) created(o objectstore.Object) {
 	if o.Version != "" {
 		h.Set("X-Object-Version-Id", o.Version)
 	}
+	c.quote()
 	c.plain(http.StatusCreated)
 }
 
@@ -260,6 +265,7 @@ func (c *call) objectHeaders(o *objectstore.Content) {
 			h.Set("X-Symlink-Target-Bytes", strconv.FormatInt(o.Bytes, 10))
 		}
 	}
+	c.quote()
 	if len(o.Via) > 0 {
 		h.Set("Content-Location", "/v1/"+escapePath(o.Ref.String()))
 	}

@@ -110,7 +110,10 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 64<<10); return &b }
 // says that nothing was sent since the object has just been replaced.
 func (c *call) send(o *objectstore.Content) (again bool) {
 	h := c.w.Header()
-	var want []span
+	want, answered := c.partNumber(o)
+	if answered {
+		return false
+	}
 	if rg := c.r.Header.Get("Range"); rg != "" && c.rangeHolds(o) {
 		var ok bool
 		if want, ok = ranges(rg, o.Length); !ok {
@@ -144,6 +147,44 @@ func (c *call) send(o *objectstore.Content) (again bool) {
 	c.w.WriteHeader(status)
 	c.pump(o, body)
 	return false
+}
+
+// partNumber is the range of the part of a static large object that part-number asks
+// for. answered says that there is no such part.
+func (c *call) partNumber(o *objectstore.Content) (want []span, answered bool) {
+	if !c.has("part-number") || o.Kind != objectstore.KindSLO || !o.Composed {
+		return nil, false
+	}
+	refuse := func(status int, text string) ([]span, bool) {
+		for k := range o.Meta() {
+			c.w.Header().Del(k)
+		}
+		c.text(status, text)
+		return nil, true
+	}
+	n, err := strconv.Atoi(c.param("part-number"))
+	switch {
+	case err != nil || n < 1:
+		return refuse(http.StatusBadRequest, "Part number must be an integer greater than 0")
+	case c.r.Header.Get("Range") != "":
+		return refuse(http.StatusBadRequest, "Range requests are not supported with part number queries")
+	}
+	parts, err := c.svc.Parts(c.ctx, o)
+	if err != nil {
+		c.fail(err)
+		return nil, true
+	}
+	c.w.Header().Set("X-Parts-Count", strconv.Itoa(len(parts)))
+	if n > len(parts) {
+		c.w.Header().Set("Content-Range", fmt.Sprintf("bytes */%d", o.Length))
+		return refuse(http.StatusRequestedRangeNotSatisfiable, "The requested part number is not satisfiable")
+	}
+	var s span
+	for _, length := range parts[:n-1] {
+		s.from += length
+	}
+	s.to = s.from + parts[n-1]
+	return []span{s}, false
 }
 
 func contentRange(s span, size int64) string {

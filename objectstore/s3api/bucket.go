@@ -9,13 +9,14 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/objectstore"
 )
 
 // segments is what the container of a bucket's parts ends in.
-const segments = "+segments"
+const segments = objectstore.SegmentsSuffix
 
 type ownerXML struct {
 	ID          string
@@ -94,6 +95,7 @@ func (c *call) createBucket() error {
 	} else if !errors.Is(err, nacre.NotFound) {
 		return err
 	}
+	meta[cannedName] = c.r.Header.Get("X-Amz-Acl")
 	for k, v := range meta {
 		if v == "" {
 			delete(meta, k)
@@ -238,6 +240,18 @@ func (c *call) putBucketACL() error {
 	if err != nil {
 		return err
 	}
+	cont, err := c.svc.Container(c.ctx, c.ref())
+	if err != nil {
+		return c.bucketError(err)
+	}
+	if p := cont.Meta[bucketPolicy]; p != "" {
+		acl, err := policyACL([]byte(p), c.bucket)
+		if err != nil {
+			return err
+		}
+		meta["X-Container-Read"] = wider(acl, meta["X-Container-Read"])
+	}
+	meta[cannedName] = name
 	if err := c.svc.PostContainer(c.ctx, c.ref(), objectstore.ContainerChange{Meta: meta}); err != nil {
 		return c.bucketError(err)
 	}
@@ -475,6 +489,9 @@ func (c *call) listVersions() error {
 	return c.xml(http.StatusOK, out)
 }
 
+// together is how many deletions go at the same time: the store commits them as one.
+const together = 32
+
 func (c *call) deleteMany() error {
 	var doc struct {
 		XMLName xml.Name `xml:"Delete"`
@@ -505,20 +522,29 @@ func (c *call) deleteMany() error {
 		Deleted []deleted `xml:"Deleted"`
 		Errors  []failed  `xml:"Error"`
 	}{}
-	for _, o := range doc.Objects {
-		r := objectstore.Ref{Account: c.account, Container: c.bucket, Object: o.Key}
-		d, err := c.remove(r, o.VersionID)
-		if err != nil && !errors.Is(err, nacre.NotFound) {
-			e := asS3(err)
+	errs, gone := make([]error, len(doc.Objects)), make([]objectstore.Deleted, len(doc.Objects))
+	var wg sync.WaitGroup
+	free := make(chan struct{}, together)
+	for i, o := range doc.Objects {
+		free <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-free }()
+			gone[i], errs[i] = c.remove(objectstore.Ref{Account: c.account, Container: c.bucket, Object: o.Key}, o.VersionID)
+		})
+	}
+	wg.Wait()
+	for i, o := range doc.Objects {
+		if errs[i] != nil && !errors.Is(errs[i], nacre.NotFound) {
+			e := asS3(errs[i])
 			out.Errors = append(out.Errors, failed{o.Key, e.code, e.message})
 			continue
 		}
 		if doc.Quiet {
 			continue
 		}
-		x := deleted{Key: o.Key, VersionID: o.VersionID, Marker: d.Marker}
-		if d.Marker {
-			x.MarkerVersion = d.Version
+		x := deleted{Key: o.Key, VersionID: o.VersionID, Marker: gone[i].Marker}
+		if x.Marker {
+			x.MarkerVersion = gone[i].Version
 		}
 		out.Deleted = append(out.Deleted, x)
 	}

@@ -18,10 +18,8 @@ import (
 	"github.com/nacre-cloud/nacre/objectstore"
 )
 
-// An upload is an object "key/id" in BUCKET+segments, of the type below, whose
-// bytes are what the finished object is to have; its parts are "key/id/NNNNN".
-const uploadType = "application/x-nacre-upload"
-
+// upload is what the bytes of an upload's object say that the finished object is to
+// have.
 type upload struct {
 	Type string            `json:"type"`
 	Meta map[string]string `json:"meta"`
@@ -49,7 +47,7 @@ func (c *call) createUpload() error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.svc.Put(c.ctx, objectstore.NewObject{Ref: c.segment(c.key + "/" + id), Body: bytes.NewReader(body), Size: int64(len(body)), ContentType: uploadType}); err != nil {
+	if _, err := c.svc.Put(c.ctx, objectstore.NewObject{Ref: c.segment(c.key + "/" + id), Body: bytes.NewReader(body), Size: int64(len(body)), ContentType: objectstore.UploadType}); err != nil {
 		return err
 	}
 	return c.xml(http.StatusOK, struct {
@@ -79,7 +77,7 @@ func (c *call) upload() (string, upload, error) {
 	}
 	err = json.NewDecoder(body).Decode(&u)
 	err = errors.Join(err, body.Close())
-	if o.ContentType != uploadType {
+	if o.ContentType != objectstore.UploadType {
 		return id, u, fault("NoSuchUpload")
 	}
 	return id, u, err
@@ -153,22 +151,6 @@ func (c *call) parts(ctx context.Context, key, id string) ([]objectstore.ObjectE
 	}
 }
 
-func (c *call) deleteParts(ctx context.Context, key, id string) error {
-	es, err := c.parts(ctx, key, id)
-	if err != nil {
-		if errors.Is(err, nacre.NotFound) {
-			return nil
-		}
-		return err
-	}
-	for _, e := range es {
-		if _, err := c.svc.Delete(ctx, c.segment(e.Name), objectstore.DeleteOptions{}); err != nil && !errors.Is(err, nacre.NotFound) {
-			return err
-		}
-	}
-	return nil
-}
-
 func (c *call) abortUpload() error {
 	id, _, err := c.upload()
 	if err != nil {
@@ -178,7 +160,7 @@ func (c *call) abortUpload() error {
 	if _, err := c.svc.Delete(c.ctx, c.segment(c.key+"/"+id), objectstore.DeleteOptions{}); err != nil && !errors.Is(err, nacre.NotFound) {
 		return err
 	}
-	if err := c.deleteParts(c.ctx, c.key, id); err != nil {
+	if err := c.svc.DropUpload(c.ctx, c.account, c.bucket, c.key+"\n"+id); err != nil {
 		return err
 	}
 	c.w.WriteHeader(http.StatusNoContent)
@@ -215,7 +197,7 @@ func (c *call) completeUpload() error {
 	if n.Meta == nil {
 		n.Meta = map[string]string{}
 	}
-	n.Meta[uploadOf] = c.key + "\n" + id
+	n.Meta[objectstore.UploadOf] = c.key + "\n" + id
 	sums := md5.New() //nolint:gosec // see the import
 	last := 0
 	for i, p := range doc.Parts {
@@ -274,7 +256,7 @@ func (c *call) completeUpload() error {
 // again answers a completion that came twice: the object is there already.
 func (c *call) again(err error, id string) error {
 	o, gerr := c.svc.Get(c.ctx, c.ref(), objectstore.GetOptions{Manifest: true})
-	if gerr != nil || o.Meta()[uploadOf] != c.key+"\n"+id {
+	if gerr != nil || o.Meta()[objectstore.UploadOf] != c.key+"\n"+id {
 		return err
 	}
 	return c.completed(o.Version, o.S3Etag())
@@ -399,7 +381,7 @@ func (c *call) listUploads() error {
 		}
 		for _, e := range es {
 			i := strings.LastIndexByte(e.Name, '/')
-			if e.ContentType != uploadType || i < 0 {
+			if e.ContentType != objectstore.UploadType || i < 0 {
 				continue
 			}
 			key, id := e.Name[:i], e.Name[i+1:]

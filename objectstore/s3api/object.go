@@ -7,20 +7,18 @@ import (
 	"encoding/hex"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/objectstore"
 )
-
-// uploadOf names, in a large object's metadata, the upload that made it: its parts
-// go when it goes.
-const uploadOf = "X-Object-Sysmeta-S3-Upload"
 
 // kept are the headers that are kept with an object.
 var kept = []string{"Content-Encoding", "Content-Disposition", "Content-Language", "Cache-Control", "Expires"}
@@ -52,6 +50,13 @@ func (c *call) newObject() (objectstore.NewObject, error) {
 		if h.Get(name) != "" {
 			return n, fault("NotImplemented")
 		}
+	}
+	tags, err := headerTags(h)
+	if err != nil {
+		return n, err
+	}
+	if tags != "" {
+		n.Meta[objectTags] = tags
 	}
 	if m := h.Get("Content-Md5"); m != "" {
 		sum, err := base64.StdEncoding.DecodeString(m)
@@ -90,7 +95,7 @@ func (c *call) put(n objectstore.NewObject) (objectstore.Object, error) {
 		return o, err
 	}
 	if replaced != nil && o.Version == "" {
-		c.dropParts(replaced.Meta()[uploadOf])
+		c.dropParts(replaced.Meta()[objectstore.UploadOf])
 	}
 	return o, nil
 }
@@ -98,15 +103,8 @@ func (c *call) put(n objectstore.NewObject) (objectstore.Object, error) {
 // dropParts deletes the parts of an upload whose object is gone. What fails is only
 // room that is not given back.
 func (c *call) dropParts(upload string) {
-	if upload == "" {
-		return
-	}
-	key, id, ok := strings.Cut(upload, "\n")
-	if !ok {
-		return
-	}
-	if err := c.deleteParts(context.WithoutCancel(c.ctx), key, id); err != nil {
-		c.Log.WarnContext(c.ctx, "the parts of an upload were left behind", "bucket", c.bucket, "key", key, "error", err)
+	if err := c.svc.DropUpload(context.WithoutCancel(c.ctx), c.account, c.bucket, upload); err != nil {
+		c.Log.WarnContext(c.ctx, "the parts of an upload were left behind", "bucket", c.bucket, "upload", upload, "error", err)
 	}
 }
 
@@ -167,7 +165,7 @@ func (c *call) remove(r objectstore.Ref, version string) (objectstore.Deleted, e
 	upload := ""
 	o, err := c.svc.Get(c.ctx, r, objectstore.GetOptions{Version: version, Manifest: true, Link: true})
 	if err == nil && (version != "" || o.Container.Versions == "") {
-		upload = o.Meta()[uploadOf]
+		upload = o.Meta()[objectstore.UploadOf]
 	}
 	d, err := c.svc.Delete(c.ctx, r, objectstore.DeleteOptions{Version: version, Promote: true})
 	if err == nil {
@@ -251,6 +249,10 @@ func (c *call) getObject() error {
 			h.Set(k, v)
 		}
 	}
+	if n := len(tagsOf(o.Meta()[objectTags])); n > 0 {
+		h.Set("X-Amz-Tagging-Count", strconv.Itoa(n))
+	}
+	c.showExpiration(&o.Container, &o.Object)
 	h.Set("Content-Type", o.ContentType)
 	h.Set("ETag", `"`+o.S3Etag()+`"`)
 	if o.Composed && o.Kind == objectstore.KindDLO {
@@ -265,10 +267,98 @@ func (c *call) getObject() error {
 			h.Set(name, v)
 		}
 	}
+	r, err := c.partNumber(o)
+	if err != nil {
+		for k := range h {
+			if k != "X-Amz-Request-Id" && k != "X-Trans-Id" {
+				h.Del(k)
+			}
+		}
+		return err
+	}
 	at := o.Modified().Truncate(time.Second)
 	w := &watched{ResponseWriter: c.w, c: c}
-	http.ServeContent(w, c.r, "", at, s)
+	http.ServeContent(w, r, "", at, s)
 	return nil
+}
+
+// partNumber makes of a request for a part of an object one for a range.
+func (c *call) partNumber(o *objectstore.Content) (*http.Request, error) {
+	if !c.has("partNumber") {
+		return c.r, nil
+	}
+	n, err := strconv.Atoi(c.q.Get("partNumber"))
+	switch {
+	case err != nil || n < 1 || n > maxParts:
+		return nil, newFault("InvalidArgument", "Part number must be an integer between 1 and "+strconv.Itoa(maxParts)+", inclusive")
+	case c.r.Header.Get("Range") != "":
+		return nil, newFault("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
+	}
+	parts, err := c.svc.Parts(c.ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	if parts == nil {
+		parts = []int64{o.Length}
+	} else {
+		c.w.Header().Set("X-Amz-Mp-Parts-Count", strconv.Itoa(len(parts)))
+	}
+	if n > len(parts) {
+		return nil, fault("InvalidPartNumber")
+	}
+	from := int64(0)
+	for _, length := range parts[:n-1] {
+		from += length
+	}
+	r := c.r.Clone(c.ctx)
+	if o.Length > 0 {
+		r.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", from, from+parts[n-1]-1))
+	}
+	return r, nil
+}
+
+// attributes answers GetObjectAttributes.
+func (c *call) attributes() error {
+	o, err := c.svc.Get(c.ctx, c.ref(), objectstore.GetOptions{Version: c.q.Get("versionId")})
+	if err != nil {
+		return c.keyError(err)
+	}
+	type partsXML struct{ PartsCount int }
+	out := struct {
+		XMLName      xml.Name  `xml:"http://s3.amazonaws.com/doc/2006-03-01/ GetObjectAttributesResponse"`
+		ETag         string    `xml:"ETag,omitempty"`
+		Parts        *partsXML `xml:"ObjectParts,omitempty"`
+		StorageClass string    `xml:"StorageClass,omitempty"`
+		Size         *int64    `xml:"ObjectSize,omitempty"`
+	}{}
+	wanted := strings.Join(c.r.Header.Values("X-Amz-Object-Attributes"), ",")
+	if wanted == "" {
+		return fault("InvalidArgument")
+	}
+	for name := range strings.SplitSeq(wanted, ",") {
+		switch strings.TrimSpace(name) {
+		case "ETag":
+			out.ETag = o.S3Etag()
+		case "ObjectSize":
+			out.Size = &o.Length
+		case "StorageClass":
+			out.StorageClass = "STANDARD"
+		case "ObjectParts":
+			parts, err := c.svc.Parts(c.ctx, o)
+			if err != nil {
+				return err
+			}
+			if parts != nil {
+				out.Parts = &partsXML{len(parts)}
+			}
+		case "Checksum": // none is kept
+		default:
+			return fault("InvalidArgument")
+		}
+	}
+	c.version(o.Version)
+	c.w.Header().Set("Last-Modified", o.Modified().UTC().Format(http.TimeFormat))
+	return c.xml(http.StatusOK, out)
 }
 
 // watched turns ServeContent's own errors into S3's.
@@ -295,16 +385,6 @@ func (w *watched) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	return w.ResponseWriter.Write(p)
-}
-
-func (c *call) noTags() error {
-	if _, err := c.svc.Get(c.ctx, c.ref(), objectstore.GetOptions{Manifest: true}); err != nil {
-		return c.keyError(err)
-	}
-	return c.xml(http.StatusOK, struct {
-		XMLName xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ Tagging"`
-		TagSet  struct{}
-	}{})
 }
 
 // source finds what X-Amz-Copy-Source names.
@@ -359,6 +439,7 @@ func (c *call) copyObject(src string) error {
 	if err != nil {
 		return err
 	}
+	given := n.Meta[objectTags]
 	switch c.r.Header.Get("X-Amz-Metadata-Directive") {
 	case "", "COPY":
 		if o.Ref == n.Ref && o.Newest {
@@ -369,6 +450,16 @@ func (c *call) copyObject(src string) error {
 	case "REPLACE":
 	default:
 		return fault("InvalidArgument")
+	}
+	switch c.r.Header.Get("X-Amz-Tagging-Directive") {
+	case "", "COPY":
+		given = o.Meta()[objectTags]
+	case "REPLACE":
+	default:
+		return fault("InvalidArgument")
+	}
+	if delete(n.Meta, objectTags); given != "" {
+		n.Meta[objectTags] = given
 	}
 	body, err := o.Open(c.ctx, 0, -1)
 	if err != nil {

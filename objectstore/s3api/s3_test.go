@@ -54,7 +54,7 @@ func start(t *testing.T) *world {
 	require.NoError(t, e.Migrate(t.Context(), objectstore.Schema(), true))
 	w := &world{blobs: &mem.Store{}}
 	var err error
-	w.svc, err = objectstore.New(objectstore.Config{Engine: e, Blobs: w.blobs, Now: func() time.Time {
+	w.svc, err = objectstore.New(objectstore.Config{Engine: e, Blobs: w.blobs, Secrets: &objectstore.Secrets{ByID: map[string][]byte{"": bytes.Repeat([]byte{1}, 32)}}, Now: func() time.Time {
 		if w.now.IsZero() {
 			return time.Now()
 		}

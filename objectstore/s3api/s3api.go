@@ -5,11 +5,11 @@
 //
 // It serves buckets, objects, copies, multipart uploads (kept as static large
 // objects, their parts in the container BUCKET+segments), both listings, versions,
-// deletion of many, canned ACLs, presigned URLs; signatures of version 4 (in
-// headers, in the query, by chunk, with trailing checksums) and 2; path and
-// virtual-host style. What it does not have, it says: policies, lifecycle, CORS
-// rules, encryption by customers' keys, object locks and tags answer as a bucket
-// without them, or NotImplemented.
+// deletion of many, canned ACLs, policies that let everybody read, tags, lifecycles
+// that expire objects, presigned URLs; signatures of version 4 (in headers, in the
+// query, by chunk, with trailing checksums) and 2; path and virtual-host style. What
+// it does not have, it says: other policies and lifecycles, CORS rules, encryption by
+// customers' keys and object locks answer as a bucket without them, or NotImplemented.
 //
 // An object that was put by either API is read by the other. The owner of a bucket
 // is the project; another project's bucket does not exist here.
@@ -165,17 +165,20 @@ func (c *call) route() func() error {
 			{"versions", map[string]func() error{"GET": c.listVersions}},
 			{"uploads", map[string]func() error{"GET": c.listUploads}},
 			{"delete", map[string]func() error{"POST": c.deleteMany}},
-			{"policy", map[string]func() error{"GET": c.none("NoSuchBucketPolicy")}},
-			{"lifecycle", map[string]func() error{"GET": c.none("NoSuchLifecycleConfiguration")}},
+			{"policy", map[string]func() error{"GET": c.getPolicy, "PUT": c.putPolicy, "DELETE": c.deletePolicy}},
+			{"policyStatus", map[string]func() error{"GET": c.policyStatus}},
+			{"lifecycle", map[string]func() error{"GET": c.getLifecycle, "PUT": c.putLifecycle, "DELETE": c.deleteLifecycle}},
 			{"cors", map[string]func() error{"GET": c.none("NoSuchCORSConfiguration")}},
-			{"tagging", map[string]func() error{"GET": c.none("NoSuchTagSet")}},
+			{"tagging", map[string]func() error{"GET": c.getBucketTags, "PUT": c.putBucketTags, "DELETE": c.deleteBucketTags}},
 			{"encryption", map[string]func() error{"GET": c.none("ServerSideEncryptionConfigurationNotFoundError")}},
 			{"object-lock", map[string]func() error{"GET": c.none("ObjectLockConfigurationNotFoundError")}},
 			{"website", map[string]func() error{"GET": c.none("NoSuchWebsiteConfiguration")}},
 			{"replication", map[string]func() error{"GET": c.none("ReplicationConfigurationNotFoundError")}},
 			{"logging", map[string]func() error{"GET": c.empty("BucketLoggingStatus")}},
 			{"notification", map[string]func() error{"GET": c.empty("NotificationConfiguration")}},
-			{"requestPayment", nil}, {"accelerate", nil}, {"analytics", nil}, {"inventory", nil}, {"metrics", nil}, {"publicAccessBlock", map[string]func() error{"GET": c.none("NoSuchPublicAccessBlockConfiguration")}},
+			{"requestPayment", nil}, {"accelerate", nil}, {"analytics", nil}, {"inventory", nil}, {"metrics", nil}, {"intelligent-tiering", nil}, {"session", nil},
+			{"ownershipControls", map[string]func() error{"GET": c.none("OwnershipControlsNotFoundError")}},
+			{"publicAccessBlock", map[string]func() error{"GET": c.none("NoSuchPublicAccessBlockConfiguration")}},
 		} {
 			if c.has(sub.name) {
 				if f := sub.ops[m]; f != nil {
@@ -194,9 +197,11 @@ func (c *call) route() func() error {
 	case c.has("acl"):
 		return map[string]func() error{"GET": c.getACL, "PUT": c.putObjectACL}[m]
 	case c.has("tagging"):
-		return map[string]func() error{"GET": c.noTags}[m]
-	case c.has("retention"), c.has("legal-hold"), c.has("torrent"), c.has("restore"), c.has("select"), c.has("attributes"):
+		return map[string]func() error{"GET": c.getObjectTags, "PUT": c.putObjectTags, "DELETE": c.deleteObjectTags}[m]
+	case c.has("retention"), c.has("legal-hold"), c.has("torrent"), c.has("restore"), c.has("select"):
 		return c.none("NotImplemented")
+	case c.has("attributes"):
+		return map[string]func() error{"GET": c.attributes}[m]
 	}
 	return map[string]func() error{"GET": c.getObject, "HEAD": c.getObject, "PUT": c.putObject, "DELETE": c.deleteObject}[m]
 }
@@ -249,13 +254,16 @@ var faults = map[string]s3Error{
 	"BadDigest": {400, "", "The Content-MD5 you specified did not match what we received."}, "InvalidDigest": {400, "", "The Content-MD5 you specified was invalid."},
 	"XAmzContentSHA256Mismatch": {400, "", "The provided 'x-amz-content-sha256' header does not match what was computed."}, "IncompleteBody": {400, "", "You did not provide the number of bytes specified by the Content-Length HTTP header."},
 	"EntityTooLarge": {400, "", "Your proposed upload exceeds the maximum allowed object size."}, "EntityTooSmall": {400, "", "Your proposed upload is smaller than the minimum allowed object size."},
-	"InvalidPart":      {400, "", "One or more of the specified parts could not be found. The part might not have been uploaded, or the specified entity tag might not have matched the part's entity tag."},
-	"InvalidPartOrder": {400, "", "The list of parts was not in ascending order. Parts list must be specified in order by part number."}, "AuthorizationQueryParametersError": {400, "", "Error parsing the query parameters of the signature."},
+	"InvalidPart":       {400, "", "One or more of the specified parts could not be found. The part might not have been uploaded, or the specified entity tag might not have matched the part's entity tag."},
+	"InvalidPartNumber": {416, "", "The requested partnumber is not satisfiable"},
+	"InvalidPartOrder":  {400, "", "The list of parts was not in ascending order. Parts list must be specified in order by part number."}, "AuthorizationQueryParametersError": {400, "", "Error parsing the query parameters of the signature."},
 	"AuthorizationHeaderMalformed": {400, "", "The authorization header that you provided is not valid."}, "InvalidRange": {416, "", "The requested range cannot be satisfied."}, "PreconditionFailed": {412, "", "At least one of the preconditions you specified did not hold."},
 	"MissingContentLength": {411, "", "You must provide the Content-Length HTTP header."}, "NotImplemented": {501, "", "A header or query you provided implies functionality that is not implemented."}, "InternalError": {500, "", "We encountered an internal error. Please try again."},
 	"SlowDown": {503, "", "Please reduce your request rate."}, "ServiceUnavailable": {503, "", "Please reduce your request rate."}, "InvalidRequest": {400, "", "The request is invalid."}, "QuotaExceeded": {403, "", "The quota of the bucket or its project is exceeded."},
 	"NoSuchBucketPolicy": {404, "", "The bucket policy does not exist"}, "NoSuchLifecycleConfiguration": {404, "", "The lifecycle configuration does not exist"}, "NoSuchCORSConfiguration": {404, "", "The CORS configuration does not exist"},
-	"NoSuchTagSet": {404, "", "The TagSet does not exist"}, "ServerSideEncryptionConfigurationNotFoundError": {404, "", "The server side encryption configuration was not found"},
+	"BadRequest": {400, "", "Bad Request"}, "InvalidTag": {400, "", "The tag provided was not a valid tag."}, "MalformedPolicy": {400, "", "Policies must be valid JSON."},
+	"OwnershipControlsNotFoundError": {404, "", "The bucket ownership controls were not found"},
+	"NoSuchTagSet":                   {404, "", "The TagSet does not exist"}, "ServerSideEncryptionConfigurationNotFoundError": {404, "", "The server side encryption configuration was not found"},
 	"ObjectLockConfigurationNotFoundError": {404, "", "Object Lock configuration does not exist for this bucket"}, "NoSuchWebsiteConfiguration": {404, "", "The specified bucket does not have a website configuration"},
 	"ReplicationConfigurationNotFoundError": {404, "", "The replication configuration was not found"}, "NoSuchPublicAccessBlockConfiguration": {404, "", "The public access block configuration was not found"},
 }

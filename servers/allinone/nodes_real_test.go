@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/nacre-cloud/nacre/bus/nats"
 	"github.com/nacre-cloud/nacre/internal/realserver"
 	"github.com/nacre-cloud/nacre/servers"
 	"github.com/nacre-cloud/nacre/servers/conformance"
@@ -58,13 +59,56 @@ func (n *node) stop() {
 	require.NoError(n.t, n.cmd.Wait())
 }
 
-// spread is a control plane over PostgreSQL and RabbitMQ whose hosts are processes
-// of their own.
+// server is a database or a broker that is stopped and started.
+type server interface {
+	Stop()
+	Start()
+}
+
+// spread is a control plane over a database and a broker whose hosts are processes of
+// their own.
 type spread struct {
 	*process
-	broker *realserver.Rabbit
-	pg     *realserver.PostgreSQL
-	nodes  []*node
+	db, broker server
+	// address is the broker's without an account; tell does what an operator does with
+	// what `nacre host add` says of the broker, where that is done while it runs.
+	address string
+	tell    func(lines []string)
+	nodes   []*node
+}
+
+// password is that of every account that must be there before its user.
+const password = "a-password-of-a-test"
+
+// rabbitPostgres is a control plane over PostgreSQL and RabbitMQ.
+func rabbitPostgres(t *testing.T) *spread {
+	rabbit, pg := realserver.RabbitMQ(t), realserver.Postgres(t)
+	s := &spread{process: newProcess(t), db: pg, broker: rabbit, address: "amqp://" + strings.SplitN(rabbit.URL(), "@", 2)[1]}
+	s.cfg.Engine, s.cfg.EngineURL, s.cfg.Bus, s.cfg.BusURL = "postgres", pg.Areas(t, servers.Areas()...), "amqp", rabbit.URL()
+	s.tell = func(lines []string) {
+		for _, line := range lines {
+			line, _, _ = strings.Cut(line, " || ")
+			words := strings.Fields(line)
+			for i := range words {
+				words[i] = strings.Trim(words[i], "'")
+			}
+			rabbit.Ctl(words[1:]...)
+		}
+	}
+	return s
+}
+
+// natsMaria is one over MariaDB and NATS.
+func natsMaria(t *testing.T, hosts ...string) *spread {
+	users := []realserver.NATSUser{{Name: "control", Password: password}}
+	for _, h := range hosts {
+		p := nats.HostPermissions("", h, "compute", "network")
+		users = append(users, realserver.NATSUser{Name: "host-" + h, Password: password, Publish: p.Publish, Subscribe: p.Subscribe})
+	}
+	broker, db := realserver.NATS(t, users...), realserver.MariaDB(t)
+	s := &spread{process: newProcess(t), db: db, broker: broker, address: broker.URL("", ""), tell: func([]string) {}}
+	s.cfg.Engine, s.cfg.EngineURL, s.cfg.Bus, s.cfg.BusURL = "mariadb", db.Areas(t, servers.Areas()...), "nats", broker.URL("control", password)
+	return s
 }
 
 func build(t *testing.T, dir, what string) string {
@@ -74,10 +118,9 @@ func build(t *testing.T, dir, what string) string {
 	return binary
 }
 
-func newSpread(t *testing.T, hosts ...string) *spread {
-	s := &spread{process: newProcess(t), broker: realserver.RabbitMQ(t), pg: realserver.Postgres(t)}
-	s.cfg.Engine, s.cfg.EngineURL = "postgres", s.pg.Areas(t, servers.Areas()...)
-	s.more = []string{"-hosts", kit.None, "-engine", "postgres", "-engine-url", s.cfg.EngineURL, "-bus", "amqp", "-bus-url", s.broker.URL()}
+// run starts the control plane and its hosts.
+func (s *spread) run(t *testing.T, hosts ...string) {
+	s.more = []string{"-hosts", kit.None, "-engine", s.cfg.Engine, "-engine-url", s.cfg.EngineURL, "-bus", s.cfg.Bus, "-bus-url", s.cfg.BusURL}
 	s.start()
 	dir := t.TempDir()
 	binary, tool := build(t, dir, "../node"), build(t, dir, "../nacre")
@@ -92,14 +135,12 @@ func newSpread(t *testing.T, hosts ...string) *spread {
 		_ = s.cmd.Process.Kill()
 		_ = s.cmd.Wait()
 	})
-	return s
 }
 
 // addNode does what an operator does: nacre host add, the broker's commands, and the
 // node with the configuration that it wrote.
 func (s *spread) addNode(t *testing.T, dir, binary, tool, name string) *node {
-	at := strings.SplitN(s.broker.URL(), "@", 2)[1]
-	cmd := exec.Command(tool, "--state-dir", s.state, "-o", "json", "host", "add", name, "--broker", "amqp://"+at)
+	cmd := exec.Command(tool, "--state-dir", s.state, "-o", "json", "host", "add", name, "--broker", s.address, "--broker-password", password)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -107,20 +148,15 @@ func (s *spread) addNode(t *testing.T, dir, binary, tool, name string) *node {
 	var given struct {
 		Control    string   `json:"control"`
 		HostSecret string   `json:"host_secret"`
+		Bus        string   `json:"bus"`
 		BusURL     string   `json:"bus_url"`
 		Broker     []string `json:"broker_commands"`
 	}
 	require.NoError(t, json.Unmarshal(out, &given), string(out))
-	for _, line := range given.Broker {
-		line, _, _ = strings.Cut(line, " || ")
-		words := strings.Fields(line)
-		for i := range words {
-			words[i] = strings.Trim(words[i], "'")
-		}
-		s.broker.Ctl(words[1:]...)
-	}
+	require.NotEmpty(t, given.Broker)
+	s.tell(given.Broker)
 	n := &node{t: t, name: name, binary: binary, config: filepath.Join(dir, name+".yaml")}
-	text, err := yaml.Marshal(map[string]any{"hosts": []string{name}, "control": given.Control, "host_secret": given.HostSecret, "bus": "amqp", "bus_url": given.BusURL,
+	text, err := yaml.Marshal(map[string]any{"hosts": []string{name}, "control": given.Control, "host_secret": given.HostSecret, "bus": given.Bus, "bus_url": given.BusURL,
 		"hypervisor": "fake", "dataplane": "fake", "state_dir": filepath.Join(dir, name)})
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(n.config, text, 0o600))
@@ -157,14 +193,23 @@ func (s *spread) up(want int) {
 	}, time.Minute, 100*time.Millisecond, "hosts that are up")
 }
 
-// TestNodes runs the conformance suite on a control plane over PostgreSQL and
-// RabbitMQ with two hosts in processes of their own, and then kills each kind of
-// process under load: every server comes to rest, and the audit finds nothing.
+// TestNodes runs the conformance suite on control planes with two hosts in processes of
+// their own, and then kills each kind of process, and stops the database and the
+// broker, under load: every server comes to rest, and the audit finds nothing.
 func TestNodes(t *testing.T) {
-	s := newSpread(t, "compute-1", "compute-2")
-	s.up(2)
-	t.Run("Conformance", s.conformance)
-	t.Run("Kills", s.kills)
+	hosts := []string{"compute-1", "compute-2"}
+	for name, open := range map[string]func(t *testing.T) *spread{
+		"PostgreSQL and RabbitMQ": rabbitPostgres,
+		"MariaDB and NATS":        func(t *testing.T) *spread { return natsMaria(t, hosts...) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t)
+			s.run(t, hosts...)
+			s.up(2)
+			t.Run("Conformance", s.conformance)
+			t.Run("Kills", s.kills)
+		})
+	}
 }
 
 func (s *spread) conformance(t *testing.T) {
@@ -198,7 +243,7 @@ func (s *spread) kills(t *testing.T) {
 	for round, fault := range []func(){
 		func() { s.nodes[0].kill(); s.nodes[0].start() },
 		func() { s.kill(); s.process.start() },
-		func() { s.pg.Stop(); s.pg.Start() },
+		func() { s.db.Stop(); s.db.Start() },
 		func() { s.broker.Stop(); s.broker.Start() },
 		func() { s.nodes[1].kill(); s.kill(); s.process.start(); s.nodes[1].start() },
 	} {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nacre-cloud/nacre/bus"
 	"github.com/nacre-cloud/nacre/bus/amqp"
+	"github.com/nacre-cloud/nacre/bus/nats"
 	"github.com/nacre-cloud/nacre/compute/hypervisor"
 	hypervisorfake "github.com/nacre-cloud/nacre/compute/hypervisor/fake"
 	"github.com/nacre-cloud/nacre/compute/hypervisor/libvirt"
@@ -29,11 +30,13 @@ var Parts = host.Parts{
 			return bus.NewMemory(bus.MemoryOptions{}), nil
 		},
 		"amqp": openAMQP,
+		"nats": openNATS,
 	},
 	Hypervisors: map[string]func(context.Context, host.Site) (hypervisor.Driver, error){"fake": fakeHypervisor, "libvirt": libvirtHypervisor},
 	Dataplanes:  map[string]func(context.Context, host.Site) (dataplane.Driver, error){"fake": fakeDataplane, "linux": linuxDataplane},
 }
 
+// openAMQP and openNATS open a bus as a host where the configuration is a node's.
 func openAMQP(ctx context.Context, cfg kit.Config, log *slog.Logger) (bus.Transport, error) {
 	if cfg.BusURL == "" {
 		return nil, errors.New("bus_url is not set")
@@ -42,7 +45,30 @@ func openAMQP(ctx context.Context, cfg kit.Config, log *slog.Logger) (bus.Transp
 	if err != nil {
 		return nil, err
 	}
-	t, err := amqp.Open(ctx, amqp.Options{URL: cfg.BusURL, TLS: trust, Log: log})
+	o := amqp.Options{URL: cfg.BusURL, TLS: trust, Log: log}
+	if cfg.Control != "" {
+		o.Host = cfg.Hosts[0]
+	}
+	t, err := amqp.Open(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("the broker: %w", err)
+	}
+	return t, nil
+}
+
+func openNATS(ctx context.Context, cfg kit.Config, log *slog.Logger) (bus.Transport, error) {
+	if cfg.BusURL == "" {
+		return nil, errors.New("bus_url is not set")
+	}
+	trust, err := host.TLS(cfg)
+	if err != nil {
+		return nil, err
+	}
+	o := nats.Options{URL: cfg.BusURL, TLS: trust, Log: log}
+	if cfg.Control != "" {
+		o.Host = cfg.Hosts[0]
+	}
+	t, err := nats.Open(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("the broker: %w", err)
 	}

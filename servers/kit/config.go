@@ -23,17 +23,21 @@ type Config struct {
 	ObjectListen  string   `yaml:"object_listen" doc:"address and port of the object store's own listener; auto is port 8080 where listen is the default, else none; none serves it below the main address only"`
 	ObjectURL     string   `yaml:"object_url" doc:"the object store's address as clients see it; empty is that of its listener"`
 	ObjectDomains []string `yaml:"object_domains" doc:"host names below which containers and S3 buckets are served as hosts"`
+	ObjectSecrets string   `yaml:"object_secrets" doc:"file of the root secrets that objects are encrypted with, as Swift's keymaster.conf; empty is keymaster.conf in state_dir, if it is there"`
+	ObjectService string   `yaml:"object_service_prefix" doc:"beginning of the names of the accounts in which services keep objects for projects, as SERVICE_; empty is none"`
+	ObjectReap    string   `yaml:"object_reap_delay" doc:"how long the objects of a deleted project are kept: 24h, 0s"`
 	URL           string   `yaml:"url" doc:"address as clients see it, for the catalog; empty is http:// (or https://) and listen"`
 	StateDir      string   `yaml:"state_dir" doc:"directory of databases, images, keys and clouds.yaml"`
 	Region        string   `yaml:"region" doc:"region of the catalog's endpoints"`
 
-	Engine         string   `yaml:"engine" doc:"database engine of every area: sqlite, postgres"`
+	Engine         string   `yaml:"engine" doc:"database engine of every area: sqlite, postgres, mariadb"`
 	EngineURL      string   `yaml:"engine_url" doc:"where the databases are, for engines that are servers; {area} stands for identity, image and so on: each has its own database, and its own account"`
-	Bus            string   `yaml:"bus" doc:"message bus: memory, amqp"`
-	BusURL         string   `yaml:"bus_url" doc:"where the broker is, for a bus that has one: amqp://user:password@host/vhost; several are separated by commas"`
+	Bus            string   `yaml:"bus" doc:"message bus: memory, amqp, nats"`
+	BusURL         string   `yaml:"bus_url" doc:"where the broker is, for a bus that has one: amqp://user:password@host/vhost, nats://user:password@host; several are separated by commas"`
 	Images         string   `yaml:"images" doc:"where the bytes of images are kept"`
 	Objects        string   `yaml:"objects" doc:"where the bytes of objects are kept"`
 	ImageStores    []string `yaml:"image_stores" doc:"names of further stores for images, beside the default one; each is like it"`
+	ImageConfig    string   `yaml:"image_config" doc:"file of image's settings (stores of several types, imports, limits, cache, signatures) under glance-api.conf's names; empty is image.yaml in state_dir, if it is there"`
 	ImageAnyFormat bool     `yaml:"image_any_format" doc:"take images whose bytes are not of the declared format; unsafe ones are refused all the same"`
 	ImageLocations bool     `yaml:"image_locations" doc:"show where images are, and let images be at URLs (glance's show_multiple_locations and http store)"`
 	ImageFetchNets []string `yaml:"image_fetch_nets" doc:"networks (CIDR) that web-download may reach though they are not public, on any port"`
@@ -71,7 +75,7 @@ const None = "none"
 
 // Default is a configuration before any file.
 func Default() Config {
-	return Config{Listen: "127.0.0.1:5000", StateDir: defaultStateDir(), Region: "RegionOne", Engine: "sqlite", Bus: "memory", Images: "file", Objects: "fs", ObjectListen: "auto",
+	return Config{Listen: "127.0.0.1:5000", StateDir: defaultStateDir(), Region: "RegionOne", Engine: "sqlite", Bus: "memory", Images: "file", Objects: "fs", ObjectListen: "auto", ObjectReap: "24h",
 		Hypervisor: "fake", Dataplane: "fake", Hosts: []string{"node1"}, External: "172.24.4.0/24", Private: "10.20.0.0/24", Accel: "auto",
 		Instances: "/var/lib/nacre/instances", LogLevel: "warn", LogFormat: "text"}
 }

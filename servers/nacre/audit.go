@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,8 +15,14 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/image/backend"
 	"github.com/nacre-cloud/nacre/image/backend/file"
+	"github.com/nacre-cloud/nacre/image/backend/object"
+	"github.com/nacre-cloud/nacre/image/backend/rbd"
+	"github.com/nacre-cloud/nacre/image/backend/s3"
+	"github.com/nacre-cloud/nacre/objectstore/blob"
 	"github.com/nacre-cloud/nacre/objectstore/blob/fs"
+	"github.com/nacre-cloud/nacre/objectstore/blob/rados"
 	"github.com/nacre-cloud/nacre/servers"
 	"github.com/nacre-cloud/nacre/servers/kit"
 	"github.com/nacre-cloud/nacre/store"
@@ -44,6 +51,35 @@ func run(args []string, out io.Writer) error {
 	return ctx.Run(&c)
 }
 
+// audited opens what an all-in-one keeps.
+var audited = servers.Parts{
+	Engines: map[string]func(kit.Config, string, string) (store.Engine, error){
+		"sqlite": func(_ kit.Config, _, path string) (store.Engine, error) {
+			return bunstore.OpenSQLite(path+".db", bunstore.Options{})
+		},
+	},
+	Images: map[string]func(context.Context, servers.ImageStore) (backend.Driver, error){
+		"file": func(_ context.Context, s servers.ImageStore) (backend.Driver, error) {
+			return file.FromSettings(s.Dir, s.Decode)
+		},
+		"s3": func(_ context.Context, s servers.ImageStore) (backend.Driver, error) {
+			return s3.FromSettings(s.Decode)
+		},
+		"swift": func(_ context.Context, s servers.ImageStore) (backend.Driver, error) {
+			return object.FromSettings(s.Name, s.Decode)
+		},
+		"rbd": func(_ context.Context, s servers.ImageStore) (backend.Driver, error) {
+			return rbd.FromSettings(s.Decode)
+		},
+	},
+	Objects: map[string]func(string) (blob.Store, error){
+		"fs": func(dir string) (blob.Store, error) { return fs.New(dir, fs.Options{}) },
+		"rados": func(dir string) (blob.Store, error) {
+			return rados.FromFile(context.Background(), filepath.Join(dir, "rados.yaml"), slog.Default())
+		},
+	},
+}
+
 type auditCmd struct {
 	Settle time.Duration `help:"How long what is under way may take to be done: only what is found throughout is reported." default:"5s"`
 }
@@ -51,26 +87,14 @@ type auditCmd struct {
 // Run implements the command.
 func (a *auditCmd) Run(c *cli, out io.Writer) error {
 	ctx := context.Background()
-	cfg := servers.Config{Engines: map[string]store.Engine{}}
 	for _, area := range servers.Areas() {
 		path := filepath.Join(c.StateDir, "db", area)
 		if found, err := filepath.Glob(path + ".db"); err != nil || len(found) == 0 {
 			return fmt.Errorf("%s holds no cloud: there is no %s.db", c.StateDir, path)
 		}
-		e, err := bunstore.OpenSQLite(path+".db", bunstore.Options{})
-		if err != nil {
-			return err
-		}
-		defer e.Close() //nolint:errcheck // only read
-		cfg.Engines[area] = e
 	}
-	var err error
-	if cfg.Images, err = file.New(filepath.Join(c.StateDir, "images"), file.Options{}); err != nil {
-		return err
-	}
-	if cfg.Objects, err = fs.New(filepath.Join(c.StateDir, "objects"), fs.Options{}); err != nil {
-		return err
-	}
+	cfg := kit.Default()
+	cfg.StateDir = c.StateDir
 	findings, err := a.look(ctx, cfg)
 	if err != nil {
 		return err
@@ -85,10 +109,10 @@ func (a *auditCmd) Run(c *cli, out io.Writer) error {
 }
 
 // look audits until nothing is found, and reports what was found every time.
-func (a *auditCmd) look(ctx context.Context, cfg servers.Config) ([]nacre.Finding, error) {
+func (a *auditCmd) look(ctx context.Context, cfg kit.Config) ([]nacre.Finding, error) {
 	var lasting []nacre.Finding
 	for end, n := time.Now().Add(a.Settle), 0; ; n++ {
-		found, err := servers.Audit(ctx, cfg)
+		found, err := servers.AuditLocal(ctx, cfg, audited)
 		if err != nil {
 			return nil, err
 		}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -19,6 +21,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2/openstack/config/clouds"
 
 	"github.com/nacre-cloud/nacre/bus/amqp"
+	"github.com/nacre-cloud/nacre/bus/nats"
 	"github.com/nacre-cloud/nacre/servers/kit"
 )
 
@@ -29,7 +32,9 @@ type hostCmd struct {
 type hostAdd struct {
 	Name    string `arg:"" help:"The host's name."`
 	OSCloud string `name:"os-cloud" default:"nacre-admin" help:"The administrator's entry in clouds.yaml (OS_CLIENT_CONFIG_FILE, else the state directory's)."`
-	Broker  string `help:"The broker's address without an account, as the host reaches it: amqp://HOST:PORT/VHOST." default:"amqp://127.0.0.1:5672/"`
+	Broker  string `help:"The broker's address without an account, as the host reaches it: amqp://HOST:PORT/VHOST or nats://HOST:PORT." default:"amqp://127.0.0.1:5672/"`
+	// The password is random unless the account is there already.
+	BrokerPassword string `name:"broker-password" env:"NACRE_BROKER_PASSWORD" help:"The password of the host's account at the broker, if it has one already."`
 }
 
 // issued is what a host is given.
@@ -38,6 +43,7 @@ type issued struct {
 	Control    string   `json:"control"`
 	HostSecret string   `json:"host_secret"`
 	BusURL     string   `json:"bus_url"`
+	Bus        string   `json:"bus"`
 	Broker     []string `json:"broker_commands"`
 }
 
@@ -53,27 +59,39 @@ func (h *hostAdd) Run(c *cli, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	password, user := rand.Text(), "host-"+h.Name
+	password, user := cmp.Or(h.BrokerPassword, rand.Text()), "host-"+h.Name
 	broker.User = url.UserPassword(user, password)
 	i.BusURL = broker.String()
-	vhost := strings.TrimPrefix(broker.Path, "/")
-	if vhost == "" {
-		vhost = "/"
-	}
-	p := amqp.HostPermissions("", h.Name)
-	i.Broker = []string{
-		fmt.Sprintf("rabbitmqctl add_user %s %s || rabbitmqctl change_password %[1]s %s", user, password, password),
-		fmt.Sprintf("rabbitmqctl set_permissions -p %s %s '%s' '%s' '%s'", vhost, user, p.Configure, p.Write, p.Read),
-	}
-	var exchanges []string
-	for x := range p.Topics {
-		exchanges = append(exchanges, x)
-	}
-	slices.Sort(exchanges)
-	for _, x := range exchanges {
-		i.Broker = append(i.Broker, fmt.Sprintf("rabbitmqctl set_topic_permissions -p %s %s %s '%s' '%s'", vhost, user, x, p.Topics[x][0], p.Topics[x][1]))
+	switch broker.Scheme {
+	case "amqp", "amqps":
+		i.Bus, i.Broker = "amqp", rabbitCommands(h.Name, strings.TrimPrefix(broker.Path, "/"), user, password)
+	case "nats", "tls":
+		p := nats.HostPermissions("", h.Name, "compute", "network")
+		i.Bus, i.Broker = "nats", []string{fmt.Sprintf("{ user: %q, password: %q, permissions: { publish: { allow: %s }, subscribe: { allow: %s } } }", user, password, list(p.Publish), list(p.Subscribe))}
+	default:
+		return fmt.Errorf("--broker: there is no bus for %s://", broker.Scheme)
 	}
 	return i.write(out, c.Output)
+}
+
+// list is texts as NATS's configuration has them.
+func list(texts []string) string {
+	b, _ := json.Marshal(texts) //nolint:errchkjson // texts
+	return string(b)
+}
+
+// rabbitCommands make an account that reaches a host's own topics.
+func rabbitCommands(name, vhost, user, password string) []string {
+	vhost = cmp.Or(vhost, "/")
+	p := amqp.HostPermissions("", name)
+	out := []string{
+		fmt.Sprintf("rabbitmqctl add_user %s %s || rabbitmqctl change_password %[1]s %[2]s", user, password),
+		fmt.Sprintf("rabbitmqctl set_permissions -p %s %s '%s' '%s' '%s'", vhost, user, p.Configure, p.Write, p.Read),
+	}
+	for _, x := range slices.Sorted(maps.Keys(p.Topics)) {
+		out = append(out, fmt.Sprintf("rabbitmqctl set_topic_permissions -p %s %s %s '%s' '%s'", vhost, user, x, p.Topics[x][0], p.Topics[x][1]))
+	}
+	return out
 }
 
 // issue asks the running cloud for the host's secret.
@@ -119,11 +137,11 @@ func (i issued) write(out io.Writer, form string) error {
 		return e.Encode(i)
 	}
 	d := kit.Default()
-	fmt.Fprintf(out, "# The configuration of host %s, for its node; it holds secrets. First, on the broker:\n#\n", i.Name)
+	fmt.Fprintf(out, "# The configuration of host %s, for its node; it holds secrets. First, %s:\n#\n", i.Name, map[string]string{"amqp": "on the broker", "nats": "in the configuration of the NATS server, among authorization { users: [ … ] }"}[i.Bus])
 	for _, line := range i.Broker {
 		fmt.Fprintf(out, "#   %s\n", line)
 	}
-	_, err := fmt.Fprintf(out, "hosts: [%s]\ncontrol: %s\nhost_secret: %s\nbus: amqp\nbus_url: %s\nhypervisor: libvirt\ndataplane: linux\n# the external network's subnet, as the control plane has it\nexternal: %s\n",
-		i.Name, i.Control, i.HostSecret, i.BusURL, d.External)
+	_, err := fmt.Fprintf(out, "hosts: [%s]\ncontrol: %s\nhost_secret: %s\nbus: %s\nbus_url: %s\nhypervisor: libvirt\ndataplane: linux\n# the external network's subnet, as the control plane has it\nexternal: %s\n",
+		i.Name, i.Control, i.HostSecret, i.Bus, i.BusURL, d.External)
 	return err
 }

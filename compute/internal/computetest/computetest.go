@@ -40,8 +40,15 @@ import (
 	"github.com/nacre-cloud/nacre/store/memstore"
 )
 
+// Elsewhere, where it is set, prepares the engine that is used instead of those of
+// a process: it makes an empty database and gives what opens it.
+var Elsewhere func(t testing.TB) func(t testing.TB) store.Engine
+
 // Engines open an engine of each kind, new and empty.
 func Engines(t testing.TB) map[string]func() store.Engine {
+	if Elsewhere != nil {
+		return map[string]func() store.Engine{"elsewhere": func() store.Engine { return Elsewhere(t)(t) }}
+	}
 	return map[string]func() store.Engine{
 		"memstore": func() store.Engine { return memstore.New(memstore.Options{}) },
 		"sqlite": func() store.Engine {
@@ -56,6 +63,10 @@ func Engines(t testing.TB) map[string]func() store.Engine {
 func Each(t *testing.T, fn func(t *testing.T, e store.Engine)) {
 	for name, open := range Engines(t) {
 		t.Run(name, func(t *testing.T) {
+			if Elsewhere != nil {
+				prepared := Elsewhere(t) // not in the bubble: it runs programs
+				open = func() store.Engine { return prepared(t) }
+			}
 			synctest.Test(t, func(t *testing.T) {
 				e := open()
 				t.Cleanup(func() { require.NoError(t, e.Close()) })

@@ -175,7 +175,7 @@ func envelope(resp *etree.Element, recipient, relayState string) *etree.Element 
 // Metadata describes this issuer to service providers.
 func (i *Issuer) Metadata(context.Context) ([]byte, error) {
 	return xml.MarshalIndent(&csaml.EntityDescriptor{
-		EntityID: i.cfg.EntityID,
+		EntityID: i.cfg.EntityID, ValidUntil: i.cfg.Certificate.NotAfter,
 		IDPSSODescriptors: []csaml.IDPSSODescriptor{{
 			SSODescriptor: csaml.SSODescriptor{RoleDescriptor: csaml.RoleDescriptor{
 				ProtocolSupportEnumeration: "urn:oasis:names:tc:SAML:2.0:protocol",

@@ -47,7 +47,8 @@ type Config struct {
 	Certificate *x509.Certificate
 	// IdPInitiated takes assertions that nobody here asked for, as those of another
 	// Keystone's users are. Then the URL that an assertion comes to may be its
-	// audience too.
+	// audience too, and a signed assertion without conditions, as Keystone makes
+	// them, is for whom its recipient is.
 	IdPInitiated bool
 }
 
@@ -141,7 +142,7 @@ func (p *Provider) Complete(_ context.Context, callback string, session []byte, 
 	default:
 		return federation.Proof{}, refused(errors.New("nobody here asked for the assertion"))
 	}
-	a, err := parse(sp, raw, asked, *acs)
+	a, err := p.parse(sp, raw, asked, *acs)
 	if err != nil {
 		return federation.Proof{}, refused(err)
 	}
@@ -150,7 +151,7 @@ func (p *Provider) Complete(_ context.Context, callback string, session []byte, 
 
 // parse reads a response. The library takes for granted that an assertion has what
 // it needs; one that lacks it must not end the process.
-func parse(sp *csaml.ServiceProvider, raw []byte, asked []string, at url.URL) (a *csaml.Assertion, err error) {
+func (p *Provider) parse(sp *csaml.ServiceProvider, raw []byte, asked []string, at url.URL) (a *csaml.Assertion, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			a, err = nil, fmt.Errorf("the assertion is incomplete: %v", r)
@@ -158,6 +159,15 @@ func parse(sp *csaml.ServiceProvider, raw []byte, asked []string, at url.URL) (a
 	}()
 	if raw, err = unwrapped(raw); err != nil {
 		return nil, err
+	}
+	if sp.AllowIDPInitiated {
+		el, err := unconditional(raw)
+		if err != nil {
+			return nil, err
+		}
+		if el != nil {
+			return p.unconditionally(el, at.String(), time.Now())
+		}
 	}
 	a, err = sp.ParseXMLResponse(raw, asked, at)
 	var bad *csaml.InvalidResponseError
@@ -210,10 +220,10 @@ func (p *Provider) proof(a *csaml.Assertion) (federation.Proof, error) {
 	if a == nil || a.Subject == nil || a.Conditions == nil || a.ID == "" {
 		return federation.Proof{}, refused(errors.New("the assertion is incomplete"))
 	}
-	bearer := slices.ContainsFunc(a.Subject.SubjectConfirmations, func(c csaml.SubjectConfirmation) bool {
-		return c.Method == "urn:oasis:names:tc:SAML:2.0:cm:bearer" && c.SubjectConfirmationData != nil && !c.SubjectConfirmationData.NotOnOrAfter.IsZero()
+	borne := slices.ContainsFunc(a.Subject.SubjectConfirmations, func(c csaml.SubjectConfirmation) bool {
+		return c.Method == bearer && c.SubjectConfirmationData != nil && !c.SubjectConfirmationData.NotOnOrAfter.IsZero()
 	})
-	if !bearer || a.Conditions.NotOnOrAfter.IsZero() {
+	if !borne || a.Conditions.NotOnOrAfter.IsZero() {
 		return federation.Proof{}, refused(errors.New("the assertion says not until when it may be shown, or by whom"))
 	}
 	out := federation.Assertion{"Shib-Identity-Provider": {p.idp.EntityID}, "MELLON_IDP": {p.idp.EntityID}}

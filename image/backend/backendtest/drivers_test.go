@@ -61,7 +61,7 @@ func objectStore(t *testing.T) string {
 
 func TestS3(t *testing.T) {
 	backendtest.Run(t, func(t *testing.T) backend.Driver {
-		d, err := s3.New(t.Context(), s3.Options{Endpoint: strings.TrimPrefix(objectStore(t), "http://"), Bucket: "images", Prefix: "im/", AccessKey: "access", SecretKey: "secret", PartSize: 5 << 20})
+		d, err := s3.New(s3.Options{CreateBucket: true, Endpoint: strings.TrimPrefix(objectStore(t), "http://"), Bucket: "images", Prefix: "im/", AccessKey: "access", SecretKey: "secret", PartSize: 5 << 20})
 		require.NoError(t, err)
 		return d
 	})
@@ -70,8 +70,7 @@ func TestS3(t *testing.T) {
 func TestObject(t *testing.T) {
 	backendtest.Run(t, func(t *testing.T) backend.Driver {
 		p := &gophercloud.ProviderClient{TokenID: "t"}
-		d, err := object.New(t.Context(), &gophercloud.ServiceClient{ProviderClient: p, Endpoint: objectStore(t) + "/v1/AUTH_p/"}, object.Options{SegmentSize: 1 << 20})
-		require.NoError(t, err)
-		return d
+		c := &gophercloud.ServiceClient{ProviderClient: p, Endpoint: objectStore(t) + "/v1/AUTH_p/"}
+		return object.New(func(context.Context) (*gophercloud.ServiceClient, error) { return c, nil }, object.Options{SegmentSize: 1 << 20, CreateContainer: true})
 	})
 }

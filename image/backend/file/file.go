@@ -68,8 +68,15 @@ func (d *Driver) Put(ctx context.Context, key string, r io.Reader) (n int64, err
 			err = full(err)
 		}
 	}()
-	buf := make([]byte, 256<<10)
-	if n, err = io.CopyBuffer(struct{ io.Writer }{f}, ctxReader{ctx, r}, buf); err != nil {
+	w := &flushing{ctx: ctx, f: f}
+	if d.sync {
+		w.each = flushEach
+	}
+	var buf []byte
+	if _, itself := r.(io.WriterTo); !itself {
+		buf = make([]byte, 256<<10)
+	}
+	if n, err = io.CopyBuffer(w, r, buf); err != nil {
 		return n, err
 	}
 	if d.sync {
@@ -86,16 +93,30 @@ func (d *Driver) Put(ctx context.Context, key string, r io.Reader) (n int64, err
 	return n, d.syncDir(filepath.Dir(path))
 }
 
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
+// flushEach is how many bytes are written before the disk is asked to take them.
+const flushEach = 8 << 20
+
+// flushing has what was written go to the disk while more is written, so that the
+// fsync at the end finds little to do.
+type flushing struct {
+	ctx  context.Context
+	f    *os.File
+	each int64
+	// at is what was written, and asked what the disk has been asked to take.
+	at, asked int64
 }
 
-func (c ctxReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
+func (w *flushing) Write(p []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
 		return 0, err
 	}
-	return c.r.Read(p)
+	n, err := w.f.Write(p)
+	w.at += int64(n)
+	if w.each > 0 && w.at-w.asked >= w.each {
+		writeBack(w.f, w.asked, w.at-w.asked)
+		w.asked = w.at
+	}
+	return n, err
 }
 
 func (d *Driver) syncDir(dir string) error {

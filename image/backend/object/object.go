@@ -2,11 +2,15 @@
 // is a static large object: its bytes are segments in a container of their own,
 // streamed one after the other, and a manifest under its key makes them visible at
 // once. So its size need not be known and nothing is held in memory.
+//
+// The store is first spoken to when it is first needed: a cloud starts though it is
+// away, and may be the one that serves it.
 package object
 
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,6 +20,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack/objectstorage/v1/containers"
@@ -30,6 +35,10 @@ type Options struct {
 	// Container of the manifests; empty means "glance". The segments are in the one
 	// with "_segments" behind.
 	Container string
+	// CreateContainer makes both with the first image, where they are missing.
+	CreateContainer bool
+	// Reference is what locations call the store; empty means "default".
+	Reference string
 	// SegmentSize in bytes; 0 means 200 MiB, glance's
 	// swift_store_large_object_chunk_size. A manifest has at most 1,000 segments.
 	SegmentSize int64
@@ -37,8 +46,12 @@ type Options struct {
 
 // Driver implements backend.Driver.
 type Driver struct {
-	c *gophercloud.ServiceClient
-	o Options
+	o       Options
+	connect func(context.Context) (*gophercloud.ServiceClient, error)
+
+	mu   sync.Mutex
+	c    *gophercloud.ServiceClient
+	made bool
 }
 
 var (
@@ -47,22 +60,44 @@ var (
 	_ backend.Addresser = (*Driver)(nil)
 )
 
-// New opens the containers of the client's account, and makes those that are
-// missing. The client must be able to authenticate again.
-func New(ctx context.Context, c *gophercloud.ServiceClient, o Options) (*Driver, error) {
-	if o.Container == "" {
-		o.Container = "glance"
+// New makes the driver, without a request. connect gives the client of an account
+// at the first use; it must be able to authenticate again.
+func New(connect func(context.Context) (*gophercloud.ServiceClient, error), o Options) *Driver {
+	o.Container, o.Reference, o.SegmentSize = cmp.Or(o.Container, "glance"), cmp.Or(o.Reference, "default"), cmp.Or(o.SegmentSize, 200<<20)
+	return &Driver{o: o, connect: connect}
+}
+
+// client is the account's.
+func (d *Driver) client(ctx context.Context) (*gophercloud.ServiceClient, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.c == nil {
+		c, err := d.connect(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("object: the store can't be reached: %w", err)
+		}
+		d.c = c
 	}
-	if o.SegmentSize == 0 {
-		o.SegmentSize = 200 << 20
+	return d.c, nil
+}
+
+// containers makes the containers where they are missing, once.
+func (d *Driver) containers(ctx context.Context, c *gophercloud.ServiceClient) error {
+	d.mu.Lock()
+	done := d.made || !d.o.CreateContainer
+	d.mu.Unlock()
+	if done {
+		return nil
 	}
-	d := &Driver{c, o}
-	for _, name := range []string{o.Container, d.segments()} {
+	for _, name := range []string{d.o.Container, d.segments()} {
 		if _, err := containers.Create(ctx, c, name, nil).Extract(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return d, nil
+	d.mu.Lock()
+	d.made = true
+	d.mu.Unlock()
+	return nil
 }
 
 func (d *Driver) segments() string { return d.o.Container + "_segments" }
@@ -106,14 +141,21 @@ type segment struct {
 
 // Put implements backend.Driver.
 func (d *Driver) Put(ctx context.Context, key string, r io.Reader) (int64, error) {
-	n, err := d.put(ctx, key, r)
+	c, err := d.client(ctx)
+	if err == nil {
+		err = d.containers(ctx, c)
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, err := d.put(ctx, c, key, r)
 	if err != nil {
 		return n, errors.Join(worded(err), d.Delete(context.WithoutCancel(ctx), key))
 	}
 	return n, nil
 }
 
-func (d *Driver) put(ctx context.Context, key string, r io.Reader) (int64, error) {
+func (d *Driver) put(ctx context.Context, c *gophercloud.ServiceClient, key string, r io.Reader) (int64, error) {
 	src := &source{ctx: ctx, r: bufio.NewReaderSize(r, 256<<10)}
 	var list []segment
 	total := int64(0)
@@ -125,7 +167,7 @@ func (d *Driver) put(ctx context.Context, key string, r io.Reader) (int64, error
 		}
 		name := fmt.Sprintf("%s/%08d", key, len(list))
 		part := &counted{r: io.LimitReader(src, d.o.SegmentSize)}
-		_, err := objects.Create(ctx, d.c, d.segments(), name, objects.CreateOpts{Content: part, NoETag: true}).Extract()
+		_, err := objects.Create(ctx, c, d.segments(), name, objects.CreateOpts{Content: part, NoETag: true}).Extract()
 		if src.err != nil {
 			return total, src.err
 		}
@@ -136,14 +178,14 @@ func (d *Driver) put(ctx context.Context, key string, r io.Reader) (int64, error
 		list = append(list, segment{"/" + d.segments() + "/" + name, part.n})
 	}
 	if len(list) == 0 {
-		_, err := objects.Create(ctx, d.c, d.o.Container, key, objects.CreateOpts{Content: bytes.NewReader(nil), ContentType: "application/octet-stream"}).Extract()
+		_, err := objects.Create(ctx, c, d.o.Container, key, objects.CreateOpts{Content: bytes.NewReader(nil), ContentType: "application/octet-stream"}).Extract()
 		return 0, err
 	}
 	manifest, err := json.Marshal(list)
 	if err != nil {
 		return total, err
 	}
-	_, err = objects.Create(ctx, d.c, d.o.Container, key, objects.CreateOpts{Content: bytes.NewReader(manifest), MultipartManifest: "put", NoETag: true, ContentType: "application/octet-stream"}).Extract()
+	_, err = objects.Create(ctx, c, d.o.Container, key, objects.CreateOpts{Content: bytes.NewReader(manifest), MultipartManifest: "put", NoETag: true, ContentType: "application/octet-stream"}).Extract()
 	return total, err
 }
 
@@ -163,7 +205,11 @@ func worded(err error) error {
 // Open implements backend.Driver. The reader seeks: it asks for the rest from
 // there.
 func (d *Driver) Open(ctx context.Context, key string) (io.ReadCloser, int64, error) {
-	res := objects.Download(ctx, d.c, d.o.Container, key, nil)
+	c, err := d.client(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	res := objects.Download(ctx, c, d.o.Container, key, nil)
 	if res.Err != nil {
 		return nil, 0, worded(res.Err)
 	}
@@ -171,11 +217,12 @@ func (d *Driver) Open(ctx context.Context, key string) (io.ReadCloser, int64, er
 	if err != nil {
 		return nil, 0, errors.Join(fmt.Errorf("object: %s: no length: %w", key, err), res.Body.Close())
 	}
-	return &reader{ctx: ctx, d: d, key: key, size: size, body: res.Body}, size, nil
+	return &reader{ctx: ctx, c: c, d: d, key: key, size: size, body: res.Body}, size, nil
 }
 
 type reader struct {
 	ctx  context.Context
+	c    *gophercloud.ServiceClient
 	d    *Driver
 	key  string
 	size int64
@@ -206,7 +253,7 @@ func (r *reader) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	if r.body == nil {
-		res := objects.Download(r.ctx, r.d.c, r.d.o.Container, r.key, rangeFrom(r.at))
+		res := objects.Download(r.ctx, r.c, r.d.o.Container, r.key, rangeFrom(r.at))
 		if res.Err != nil {
 			return 0, worded(res.Err)
 		}
@@ -237,23 +284,31 @@ func (r *reader) Close() error {
 // Delete implements backend.Driver: the manifest first, so that nobody reads an
 // image half of which is gone.
 func (d *Driver) Delete(ctx context.Context, key string) error {
-	if _, err := objects.Delete(ctx, d.c, d.o.Container, key, nil).Extract(); err != nil && !errors.Is(worded(err), nacre.NotFound) {
+	c, err := d.client(ctx)
+	if err != nil {
 		return err
 	}
-	names, err := d.names(ctx, d.segments(), key+"/")
+	if _, err := objects.Delete(ctx, c, d.o.Container, key, nil).Extract(); err != nil && !errors.Is(worded(err), nacre.NotFound) {
+		return err
+	}
+	names, err := names(ctx, c, d.segments(), key+"/")
 	if err != nil {
 		return err
 	}
 	for _, n := range names {
-		if _, err := objects.Delete(ctx, d.c, d.segments(), n, nil).Extract(); err != nil && !errors.Is(worded(err), nacre.NotFound) {
+		if _, err := objects.Delete(ctx, c, d.segments(), n, nil).Extract(); err != nil && !errors.Is(worded(err), nacre.NotFound) {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d *Driver) names(ctx context.Context, container, prefix string) ([]string, error) {
-	pages, err := objects.List(d.c, container, objects.ListOpts{Prefix: prefix}).AllPages(ctx)
+// names are the objects of a container; one that is missing has none.
+func names(ctx context.Context, c *gophercloud.ServiceClient, container, prefix string) ([]string, error) {
+	pages, err := objects.List(c, container, objects.ListOpts{Prefix: prefix}).AllPages(ctx)
+	if errors.Is(worded(err), nacre.NotFound) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -262,11 +317,15 @@ func (d *Driver) names(ctx context.Context, container, prefix string) ([]string,
 
 // List implements backend.Driver.
 func (d *Driver) List(ctx context.Context) ([]string, error) {
-	keys, err := d.names(ctx, d.o.Container, "")
+	c, err := d.client(ctx)
 	if err != nil {
 		return nil, err
 	}
-	parts, err := d.names(ctx, d.segments(), "")
+	keys, err := names(ctx, c, d.o.Container, "")
+	if err != nil {
+		return nil, err
+	}
+	parts, err := names(ctx, c, d.segments(), "")
 	if err != nil {
 		return nil, err
 	}
@@ -287,8 +346,8 @@ func (d *Driver) Properties() map[string]any {
 	return map[string]any{"container": d.o.Container, "large_object_size": d.o.SegmentSize >> 20, "large_object_chunk_size": d.o.SegmentSize >> 20}
 }
 
-// URL implements backend.Addresser.
+// URL implements backend.Addresser, in glance's form for stores that are configured:
+// it tells no address, account or key.
 func (d *Driver) URL(key string) string {
-	_, rest, _ := strings.Cut(d.c.Endpoint, "://")
-	return "swift+https://" + strings.TrimSuffix(rest, "/") + "/" + d.o.Container + "/" + key
+	return "swift+config://" + d.o.Reference + "/" + d.o.Container + "/" + key
 }

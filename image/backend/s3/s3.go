@@ -1,15 +1,20 @@
 // Package s3 keeps images in a bucket of any service that speaks S3. An image is
 // one object, named by its key below an optional prefix; it is uploaded in parts,
 // so its size need not be known and memory holds one part.
+//
+// The service is first spoken to when it is first needed: a cloud starts though it
+// is away, and may be the one that serves it.
 package s3
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -25,6 +30,10 @@ type Options struct {
 	Secure   bool
 	Region   string
 	Bucket   string
+	// CreateBucket makes the bucket with the first image, where it is missing.
+	CreateBucket bool
+	// VirtualHost names the bucket in the host, not in the path.
+	VirtualHost bool
 	// Prefix stands before each key, for instance "images/".
 	Prefix               string
 	AccessKey, SecretKey string
@@ -37,8 +46,9 @@ type Options struct {
 
 // Driver implements backend.Driver.
 type Driver struct {
-	c *minio.Client
-	o Options
+	c    *minio.Client
+	o    Options
+	made atomic.Bool
 }
 
 var (
@@ -47,24 +57,42 @@ var (
 	_ backend.Addresser = (*Driver)(nil)
 )
 
-// New opens the bucket, and makes it where it is missing.
-func New(ctx context.Context, o Options) (*Driver, error) {
-	if o.PartSize == 0 {
+// New makes the driver, without a request.
+func New(o Options) (*Driver, error) {
+	switch {
+	case o.Bucket == "" || o.AccessKey == "" || o.SecretKey == "":
+		return nil, errors.New("s3: the bucket, the access key or the secret key is missing")
+	case o.PartSize == 0:
 		o.PartSize = 16 << 20
+	case o.PartSize < 5<<20:
+		return nil, errors.New("s3: parts have 5 MiB at least")
+	}
+	lookup := minio.BucketLookupPath
+	if o.VirtualHost {
+		lookup = minio.BucketLookupDNS
 	}
 	c, err := minio.New(o.Endpoint, &minio.Options{Creds: credentials.NewStaticV4(o.AccessKey, o.SecretKey, ""), Secure: o.Secure, Region: o.Region,
-		BucketLookup: minio.BucketLookupPath, Transport: o.Transport})
+		BucketLookup: lookup, Transport: o.Transport})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("s3: %w", err)
 	}
-	have, err := c.BucketExists(ctx, o.Bucket)
+	return &Driver{c: c, o: o}, nil
+}
+
+// bucket makes the bucket where it is missing, once.
+func (d *Driver) bucket(ctx context.Context) error {
+	if !d.o.CreateBucket || d.made.Load() {
+		return nil
+	}
+	have, err := d.c.BucketExists(ctx, d.o.Bucket)
 	if err == nil && !have {
-		err = c.MakeBucket(ctx, o.Bucket, minio.MakeBucketOptions{Region: o.Region})
+		err = d.c.MakeBucket(ctx, d.o.Bucket, minio.MakeBucketOptions{Region: d.o.Region})
+		if minio.ToErrorResponse(err).Code == "BucketAlreadyOwnedByYou" {
+			err = nil // somebody else was as quick
+		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	return &Driver{c, o}, nil
+	d.made.Store(err == nil)
+	return err
 }
 
 // reader remembers the error of the source, which the library would wrap as one of
@@ -91,6 +119,9 @@ func (r *reader) Read(p []byte) (int, error) {
 
 // Put implements backend.Driver.
 func (d *Driver) Put(ctx context.Context, key string, r io.Reader) (int64, error) {
+	if err := d.bucket(ctx); err != nil {
+		return 0, err
+	}
 	src := &reader{ctx: ctx, r: r}
 	_, err := d.c.PutObject(ctx, d.o.Bucket, d.o.Prefix+key, src, -1, minio.PutObjectOptions{ContentType: "application/octet-stream", PartSize: d.o.PartSize, DisableContentSha256: true})
 	if src.err != nil {
@@ -147,6 +178,9 @@ func (d *Driver) List(ctx context.Context) ([]string, error) {
 	defer cancel()
 	var keys []string
 	for o := range d.c.ListObjects(ctx, d.o.Bucket, minio.ListObjectsOptions{Prefix: d.o.Prefix, Recursive: true}) {
+		if d.missing(o.Err) {
+			return nil, nil
+		}
 		if o.Err != nil {
 			return nil, o.Err
 		}
@@ -161,6 +195,11 @@ func (d *Driver) List(ctx context.Context) ([]string, error) {
 		}
 	}
 	return keys, nil
+}
+
+// missing tells a bucket that will be made from one that should be there.
+func (d *Driver) missing(err error) bool {
+	return d.o.CreateBucket && err != nil && minio.ToErrorResponse(err).Code == "NoSuchBucket"
 }
 
 // Kind implements backend.Described.

@@ -44,3 +44,12 @@ func allHole(f *os.File) (bool, error) {
 	}
 	return st.Blocks == 0, nil
 }
+
+// space is what a directory's file system has in all, and what is free for us.
+func space(dir string) (all, free int64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, 0, err
+	}
+	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil //nolint:gosec // no disk has so much
+}

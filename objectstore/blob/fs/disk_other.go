@@ -4,6 +4,7 @@ package fs
 
 import (
 	"io"
+	"math"
 	"os"
 )
 
@@ -37,3 +38,6 @@ func allHole(f *os.File) (bool, error) {
 		}
 	}
 }
+
+// space is not known here: the disk itself says when it is full.
+func space(string) (all, free int64, err error) { return math.MaxInt64, math.MaxInt64, nil }

@@ -44,6 +44,10 @@ type Options struct {
 	NoSync bool
 	// Segment is the size at which a new segment is begun; 0 means 64 MiB.
 	Segment int64
+	// Reserve is how many bytes of the disk are left free, so that what else is on
+	// it (the databases, without which nothing can be deleted) goes on; as with
+	// Swift's fallocate_reserve 0 is a hundredth of the disk. Less than 0 is none.
+	Reserve int64
 }
 
 // Small is the size up to which blobs share segments.
@@ -51,10 +55,11 @@ const Small = 64 << 10
 
 // Store implements blob.Store.
 type Store struct {
-	dir  string
-	sync bool
-	segs segments
-	bufs sync.Pool
+	dir     string
+	sync    bool
+	reserve int64
+	segs    segments
+	bufs    sync.Pool
 }
 
 var _ blob.Store = (*Store)(nil)
@@ -73,6 +78,13 @@ func New(dir string, o Options) (*Store, error) {
 			return nil, err
 		}
 	}
+	if s.reserve = o.Reserve; o.Reserve == 0 {
+		all, _, err := space(dir)
+		if err != nil {
+			return nil, err
+		}
+		s.reserve = all / 100
+	}
 	if err := s.syncDir(dir); err != nil {
 		return nil, err
 	}
@@ -90,6 +102,11 @@ func (s *Store) Put(ctx context.Context, r io.Reader, _ int64) (string, int64, e
 	if err != nil {
 		return "", 0, err
 	}
+	if err := s.room(n); err != nil {
+		// What is deleted from a segment is given back once it is no longer written to.
+		s.segs.seal()
+		return "", 0, err
+	}
 	if n == chunk {
 		return s.putLarge(ctx, *buf, r)
 	}
@@ -98,6 +115,18 @@ func (s *Store) Put(ctx context.Context, r io.Reader, _ int64) (string, int64, e
 	}
 	key, err := s.segs.put((*buf)[:n])
 	return key, int64(n), full(err)
+}
+
+// room is ErrFull when n more bytes would take of what is to stay free.
+func (s *Store) room(n int) error {
+	if s.reserve <= 0 {
+		return nil
+	}
+	_, free, err := space(s.dir)
+	if err == nil && free-int64(n) < s.reserve {
+		err = full(syscall.ENOSPC)
+	}
+	return err
 }
 
 // Open implements blob.Store.
@@ -133,7 +162,7 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 			}
 		}
 	}
-	return nil
+	return s.segs.squeeze()
 }
 
 // Walk implements blob.Store.

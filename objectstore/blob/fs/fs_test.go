@@ -2,6 +2,7 @@ package fs_test
 
 import (
 	"bytes"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -99,6 +100,24 @@ func TestDeletingGivesRoomBack(t *testing.T) {
 }
 
 // damage changes one byte of a file at an offset; a negative one counts from the end.
+// Blobs that don't live long are deleted from the segment that is being written.
+func TestShortLivedBlobsGiveRoomBack(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, blobfs.Options{Segment: 256 << 10, NoSync: true})
+	before := used(t, dir)
+	kept := blobtest.Put(t, s, blobtest.Bytes(700))
+	for i := range 3000 {
+		require.NoError(t, s.Delete(t.Context(), blobtest.Put(t, s, blobtest.Bytes(500+i%1000))))
+	}
+	require.Less(t, used(t, dir)-before, int64(600<<10))
+	// What a process has left is given back by the next one's walk.
+	require.NoError(t, s.Delete(t.Context(), kept))
+	require.NoError(t, s.Close())
+	s = open(t, dir, blobfs.Options{NoSync: true})
+	require.NoError(t, s.Walk(t.Context(), func(blob.Info) error { return errors.New("there is nothing to show") }))
+	require.Less(t, used(t, dir), before+8192)
+}
+
 func damage(t *testing.T, path string, at int64) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	require.NoError(t, err)

@@ -61,6 +61,9 @@ func (s *Store) putLarge(ctx context.Context, first []byte, r io.Reader) (_ stri
 		if err = ctx.Err(); err != nil {
 			return "", 0, err
 		}
+		if err = s.room(n); err != nil {
+			return "", 0, err
+		}
 		part := (*second)[:n]
 		sums = binary.LittleEndian.AppendUint32(sums, crc32.Checksum(part, castagnoli))
 		if _, err = f.Write(part); err != nil {

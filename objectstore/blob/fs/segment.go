@@ -89,6 +89,9 @@ type segments struct {
 	active  *os.File
 	seg     uint64
 	off     int64
+	// holed are segments of which something was removed while they were written to:
+	// there may be room to give back. checked are those that were looked through.
+	holed, checked map[uint64]bool
 
 	files files
 }
@@ -103,6 +106,7 @@ type waiting struct {
 func (s *segments) open(dir string, limit int64, durable bool) error {
 	s.dir, s.max, s.sync = dir, limit, durable
 	s.cond = sync.NewCond(&s.mu)
+	s.holed, s.checked = map[uint64]bool{}, map[uint64]bool{}
 	s.files.dir = dir
 	nums, err := s.list()
 	if err != nil {
@@ -229,6 +233,19 @@ func (s *segments) leave() {
 	s.active = nil
 }
 
+// seal ends the writing to the present segment.
+func (s *segments) seal() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.writing {
+		s.cond.Wait()
+	}
+	if s.active != nil {
+		_ = s.active.Close() // all of it is synced
+		s.active = nil
+	}
+}
+
 // roll begins a new segment when there is none or n more bytes don't fit.
 func (s *segments) roll(n int64) error {
 	if s.active != nil && s.off+n <= s.max {
@@ -321,78 +338,6 @@ func (s *segments) read(key string, at place, off, n int64) (io.ReadCloser, erro
 	return io.NopCloser(bytes.NewReader(data)), nil
 }
 
-// remove makes a hole of a record. A segment that is no longer written to and
-// holds nothing any more is removed. A record whose header is damaged is left,
-// unless whatever is there is to go.
-func (s *segments) remove(at place, whatever bool) error {
-	f, release, err := s.files.get(at.seg)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer release()
-	// The header says whether this is the blob, and not the inside of another.
-	var h [8]byte
-	if _, err := f.ReadAt(h[:], at.off); err == io.EOF || err == nil && !whatever && (!bytes.Equal(h[:4], recordMagic[:]) || int64(binary.LittleEndian.Uint32(h[4:])) != at.size) { //nolint:errorlint // ReadAt's own
-		return nil
-	} else if err != nil {
-		return err
-	}
-	if err := punch(f, at.off, at.length()); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	sealed := s.active == nil || s.seg != at.seg
-	s.mu.Unlock()
-	if !sealed {
-		return nil
-	}
-	if err := trim(f, at.off, at.length()); err != nil {
-		return err
-	}
-	return s.dropEmpty(at.seg, f)
-}
-
-// dropEmpty removes a segment that has no data left.
-func (s *segments) dropEmpty(seg uint64, f *os.File) error {
-	empty, err := allHole(f)
-	if err != nil || !empty {
-		return err
-	}
-	s.files.forget(seg)
-	if err := os.Remove(s.name(seg)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// block is the size of the disk's blocks, or a multiple of it.
-const block = 4096
-
-// trim gives the blocks at the ends of a hole back when all else in them is gone,
-// too. The segment isn't written to any more, so nothing can appear in them.
-func trim(f *os.File, off, n int64) error {
-	first, last := off/block*block, (off+n-1)/block*block
-	for _, at := range []int64{first, last} {
-		b := make([]byte, block)
-		m, err := f.ReadAt(b, at)
-		if err != nil && err != io.EOF { //nolint:errorlint // ReadAt's own
-			return err
-		}
-		if len(bytes.Trim(b[:m], "\x00")) == 0 {
-			if err := punch(f, at, block); err != nil {
-				return err
-			}
-		}
-		if first == last {
-			break
-		}
-	}
-	return nil
-}
-
 // walk shows every whole record of every segment.
 func (s *segments) walk(ctx context.Context, fn func(blob.Info) error) error {
 	nums, err := s.list()
@@ -417,10 +362,10 @@ func (s *segments) walkSegment(ctx context.Context, seg uint64, fn func(blob.Inf
 	}
 	defer release()
 	s.mu.Lock()
-	sealed := s.active == nil || s.seg != seg
+	sealed, checked := s.active == nil || s.seg != seg, s.checked[seg]
 	s.mu.Unlock()
-	if sealed {
-		if err := s.dropEmpty(seg, f); err != nil {
+	if sealed && !checked {
+		if err := s.shrink(seg, f); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,66 @@
+package servers_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/base64"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/objectstore"
+	nacreservers "github.com/nacre-cloud/nacre/servers"
+)
+
+// A cloud whose state directory has a keymaster.conf encrypts objects; the audit of
+// the stopped cloud reads them, and without the secret it says of which it can't.
+func TestObjectsAreEncryptedByKeymasterConf(t *testing.T) {
+	c := config(t)
+	require.NoError(t, os.MkdirAll(c.StateDir, 0o700))
+	secret := make([]byte, 32)
+	_, _ = rand.Read(secret)
+	conf := filepath.Join(c.StateDir, "keymaster.conf")
+	require.NoError(t, os.WriteFile(conf, []byte("[keymaster]\nencryption_root_secret = "+base64.StdEncoding.EncodeToString(secret)+"\n"), 0o600))
+	cloud := open(t, c)
+	ctx := nacre.AsService(t.Context(), "test")
+	r := objectstore.Ref{Account: "AUTH_p", Container: "c", Object: "o"}
+	_, err := cloud.Objects.PutContainer(ctx, r, objectstore.ContainerChange{})
+	require.NoError(t, err)
+	_, err = cloud.Objects.Put(ctx, objectstore.NewObject{Ref: r, Body: strings.NewReader("the plain text"), Size: -1})
+	require.NoError(t, err)
+	_, body, err := cloud.Objects.Read(ctx, r, objectstore.GetOptions{})
+	require.NoError(t, err)
+	got, err := io.ReadAll(body)
+	require.NoError(t, err)
+	require.NoError(t, body.Close())
+	require.Equal(t, "the plain text", string(got))
+	require.NoError(t, cloud.Close())
+
+	segments, err := filepath.Glob(filepath.Join(c.StateDir, "objects", "segments", "*"))
+	require.NoError(t, err)
+	require.NotEmpty(t, segments)
+	for _, s := range segments {
+		b, err := os.ReadFile(s)
+		require.NoError(t, err)
+		require.False(t, bytes.Contains(b, []byte("plain text")))
+	}
+	found, err := nacreservers.AuditLocal(t.Context(), c, simulated)
+	require.NoError(t, err)
+	require.Empty(t, found)
+	require.NoError(t, os.Remove(conf))
+	found, err = nacreservers.AuditLocal(t.Context(), c, simulated)
+	require.NoError(t, err)
+	require.Equal(t, []nacre.Finding{{Area: "objectstore", Kind: "object", ID: "AUTH_p/c/o", Problem: "it can't be decrypted"}}, found)
+
+	c.ObjectSecrets = conf
+	_, err = nacreservers.AuditLocal(t.Context(), c, simulated)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	c.ObjectSecrets, c.ObjectReap = "", "soon"
+	_, err = nacreservers.AuditLocal(t.Context(), c, simulated)
+	require.ErrorContains(t, err, "object_reap_delay")
+}
