@@ -66,6 +66,10 @@ password_hash_rounds = 4
 	manage("fernet_setup", "--keystone-user", "root", "--keystone-group", "root")
 	manage("credential_setup", "--keystone-user", "root", "--keystone-group", "root")
 	manage("bootstrap", "--bootstrap-password", "secret", "--bootstrap-public-url", url+"/v3", "--bootstrap-region-id", "RegionOne")
+	// A request's connection that is not collected yet would keep a later one from
+	// writing: with a write-ahead log readers keep nobody.
+	out, err := exec.Command("/usr/bin/python3", "-c", "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('PRAGMA journal_mode=WAL')", filepath.Join(dir, "keystone.sqlite")).CombinedOutput()
+	require.NoError(t, err, string(out))
 	var log bytes.Buffer
 	cmd := exec.Command("/usr/bin/python3", "-W", "ignore", "-c", serve, conf, fmt.Sprint(port))
 	cmd.Stderr = &log
@@ -73,6 +77,9 @@ password_hash_rounds = 4
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("keystone: %s", log.Bytes()[max(0, log.Len()-4000):])
+		}
 	})
 	require.Eventually(t, func() bool {
 		resp, err := http.Get(url + "/v3")

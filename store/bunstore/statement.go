@@ -126,7 +126,7 @@ func (e *Engine) Select(ctx context.Context, def *store.TableDef, q store.Select
 		}
 		w := &builder{d: e.dialect}
 		w.str(e.texts(def).from)
-		keys := w.keys(def, q.Order, where)
+		keys, sorted := w.keys(def, q.Order, where)
 		switch {
 		case q.After == nil:
 			w.where(def, where)
@@ -138,7 +138,7 @@ func (e *Engine) Select(ctx context.Context, def *store.TableDef, q store.Select
 			}
 			w.after(keys, q.After)
 		}
-		w.orderBy(keys)
+		w.orderBy(sorted)
 		if q.Limit > 0 {
 			w.str(" LIMIT " + w.arg(int64(q.Limit)))
 		}

@@ -185,15 +185,19 @@ type key struct {
 // keys are what rows are sorted by: the primary key is the last one, unless no two
 // rows that the condition leaves can agree in the others. (MariaDB would then not
 // see that a unique index has the order already.)
-func (w *builder) keys(t *store.TableDef, order []store.Order, c store.Where) []key {
+//
+// A position is compared by all of them, all the same: its row may be gone, and another
+// one have what was unique of it.
+func (w *builder) keys(t *store.TableDef, order []store.Order, c store.Where) (all, sorted []key) {
 	ks := make([]key, 0, len(order)+1)
 	for _, o := range order {
 		ks = append(ks, key{w.quote(o.Column), t.Columns[t.Pos(o.Column)].Null, o.Desc})
 	}
+	all = append(ks, key{col: w.quote(t.Key)})
 	if distinct(t, order, c) {
-		return ks
+		return all, ks
 	}
-	return append(ks, key{col: w.quote(t.Key)})
+	return all, all
 }
 
 // distinct says that sort keys and what the condition holds fast cover a unique index.
