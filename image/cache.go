@@ -109,7 +109,8 @@ func (s *Service) queueCache(ctx context.Context, id string) error {
 		if err := s.cached.Insert(ctx, Cached{ID: id, Accessed: now, Modified: now}); err != nil {
 			return err
 		}
-		return s.work.Put(ctx, kindCache, id, reconcile.Begin{Step: "copy", Within: 24 * time.Hour})
+		// Glance's prefetcher looks now and then: who queues an image finds it in the queue.
+		return s.work.Put(ctx, kindCache, id, reconcile.Begin{Step: "copy", After: time.Second, Within: 24 * time.Hour})
 	})
 	if store.IsDuplicate(err) {
 		return nil // somebody else has queued it
