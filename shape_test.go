@@ -206,7 +206,7 @@ var rules = []struct {
 	{
 		name: "only compositions import servers",
 		holds: func(r string) bool {
-			return !under(r, "servers/allinone", "servers/cloudtest", "servers/nacre", "examples")
+			return !under(r, "servers/allinone", "servers/cloudtest", "servers/nacre", "servers/parts", "examples")
 		},
 		refuse: func(r, imp string) bool { return imp == module+"/servers" },
 		reason: "nothing below knows how it is put together",

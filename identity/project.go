@@ -286,6 +286,23 @@ func (s *Service) ListProjects(ctx context.Context, q nacre.Query) ([]Project, e
 	return list(ctx, s.projects, q, projectColumns, ws...)
 }
 
+// ExistingProjects are those of the projects, domains among them, that there are. One
+// statement; for who may list projects of every domain.
+func (s *Service) ExistingProjects(ctx context.Context, ids ...string) (map[string]bool, error) {
+	if err := s.enforce(ctx, "list_projects", policy.Map{}); err != nil {
+		return nil, err
+	}
+	out := map[string]bool{}
+	if len(ids) == 0 {
+		return out, nil
+	}
+	ps, err := s.projects.Where(ctx, store.In("id", ids))
+	for i := range ps {
+		out[ps[i].ID] = true
+	}
+	return out, err
+}
+
 // tagFilters reads tags, tags-any, not-tags and not-tags-any.
 func (s *Service) tagFilters(q nacre.Query) []store.Where {
 	var ws []store.Where

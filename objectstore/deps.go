@@ -4,7 +4,7 @@ import "context"
 
 // Projects is what the object store needs of identity.
 type Projects interface {
-	// Exists tells whether there is a project. An error is not an answer: the account
-	// is left as it is.
-	Exists(ctx context.Context, id string) (bool, error)
+	// Existing are those of the projects that there are. An error is not an answer: the
+	// accounts are left as they are.
+	Existing(ctx context.Context, ids ...string) (map[string]bool, error)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -207,16 +208,15 @@ func (s *Service) ageVersions(ctx context.Context, c *Container, r *LifecycleRul
 		if err != nil {
 			return err
 		}
+		current, err := s.putAt(ctx, c.ID, vs)
+		if err != nil {
+			return err
+		}
 		for i := range vs {
 			v := &vs[i]
 			after = []any{v.Name, v.Order, v.ID}
 			if v.Name != name {
-				name, newer, nth = v.Name, time.Time{}, 0
-				if o, err := s.objects.Get(ctx, c.ID+"/"+name); err == nil {
-					newer = o.At
-				} else if !errors.Is(err, store.ErrNoRow) {
-					return err
-				}
+				name, newer, nth = v.Name, current[c.ID+"/"+v.Name], 0
 			}
 			since := newer
 			newer = v.At
@@ -241,6 +241,24 @@ func (s *Service) ageVersions(ctx context.Context, c *Container, r *LifecycleRul
 			return nil
 		}
 	}
+}
+
+// putAt is when the objects of versions were put, by the objects' ids; what has none is
+// not in it.
+func (s *Service) putAt(ctx context.Context, container string, vs []Version) (map[string]time.Time, error) {
+	out := map[string]time.Time{}
+	ids := make([]string, 0, len(vs))
+	for i := range vs {
+		ids = append(ids, container+"/"+vs[i].Name)
+	}
+	if len(ids) == 0 {
+		return out, nil
+	}
+	os, err := s.rows.Where(ctx, store.In("id", slices.Compact(ids)))
+	for i := range os {
+		out[os[i].ID] = os[i].At
+	}
+	return out, err
 }
 
 // ageMark takes away a mark of deletion behind which there is nothing.

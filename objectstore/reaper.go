@@ -42,14 +42,14 @@ func (s *Service) ProjectChanged(ctx context.Context, id string) error {
 	if err := store.Outside(ctx); err != nil || s.c.Projects == nil {
 		return err
 	}
-	exists, err := s.c.Projects.Exists(ctx, id)
+	there, err := s.c.Projects.Existing(ctx, id)
 	if err != nil {
 		return err
 	}
 	for _, p := range s.prefixes() {
 		a, err := s.accounts.Get(ctx, p+id)
 		if err == nil {
-			err = s.followAccount(ctx, a, id, exists)
+			err = s.followAccount(ctx, a, id, there[id])
 		}
 		if err != nil && !errors.Is(err, store.ErrNoRow) {
 			return err
@@ -75,17 +75,21 @@ func (s *Service) Compare(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		ids := make([]string, 0, len(as))
 		for _, a := range as {
 			last = a.Name
-			id := s.projectID(a.Name)
-			if id == "" {
-				continue
+			if id := s.projectID(a.Name); id != "" {
+				ids = append(ids, id)
 			}
-			exists, err := s.c.Projects.Exists(ctx, id)
-			switch {
-			case err != nil:
-				return err
-			case exists:
+		}
+		exists, err := s.c.Projects.Existing(ctx, ids...)
+		if err != nil {
+			return err
+		}
+		for _, a := range as {
+			switch id := s.projectID(a.Name); {
+			case id == "":
+			case exists[id]:
 				there++
 				if err := s.followAccount(ctx, a, id, true); err != nil {
 					return err

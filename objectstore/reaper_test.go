@@ -22,10 +22,14 @@ type projects struct {
 	err   error
 }
 
-func (p *projects) Exists(_ context.Context, id string) (bool, error) {
+func (p *projects) Existing(_ context.Context, ids ...string) (map[string]bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.there[id], p.err
+	out := map[string]bool{}
+	for _, id := range ids {
+		out[id] = p.there[id]
+	}
+	return out, p.err
 }
 
 func (p *projects) set(id string, there bool, err error) {

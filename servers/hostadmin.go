@@ -16,7 +16,7 @@ var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])
 // "/host/metadata", by a host's credential), and where an administrator makes one
 // known ("/host/v1/hosts", by a token).
 func (cl *Cloud) hostHandler() http.Handler {
-	hosts := hostapi.Handler{Compute: cl.Compute, Log: cl.log}
+	hosts := hostapi.New(cl.Compute, cl.log)
 	admin := (&rest.Service{Name: "host", Dialect: rest.Nova(), Tokens: cl.Identity, AuthURI: "/identity/v3", Observe: cl.metrics.Observer("host"), Log: cl.log, Routes: []rest.Route{
 		{Method: "POST", Path: "/v1/hosts", Status: http.StatusCreated, Policy: []string{"os_compute_api:os-services:update"}, Op: rest.In(cl.addHost)},
 	}}).Handler()

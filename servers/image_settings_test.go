@@ -38,6 +38,7 @@ import (
 
 	nacreservers "github.com/nacre-cloud/nacre/servers"
 	"github.com/nacre-cloud/nacre/servers/kit"
+	"github.com/nacre-cloud/nacre/servers/parts"
 )
 
 // writeImageSettings is the file that an operator writes.
@@ -346,7 +347,7 @@ key_manager: {backend: file, directory: "%s"}
 	require.NoError(t, cloud.Rest(ctx))
 	require.Zero(t, files("staging"))
 	require.NoError(t, cloud.Close())
-	findings, err := nacreservers.AuditLocal(t.Context(), c, simulated)
+	findings, err := nacreservers.AuditLocal(t.Context(), c, parts.All)
 	require.NoError(t, err)
 	require.Empty(t, findings)
 	require.NoError(t, open(t, c).Close(), "a second start finds the definitions there")
@@ -367,7 +368,7 @@ func signer(t *testing.T) (*rsa.PrivateKey, string) {
 // TestBadImageSettings is an error at the start that says where.
 func TestBadImageSettings(t *testing.T) {
 	for text, want := range map[string]string{
-		"stores: [{name: a, type: tape}]":                                                                 `the store a for images: images: there is no "tape" here, only file, s3, swift`,
+		"stores: [{name: a, type: tape}]":                                                                 `the store a for images: images: there is no "tape" here, only file, rbd, s3, swift`,
 		"stores: [{name: a, type: file, s3_store_host: x}]":                                               "s3_store_host",
 		"stores: [{name: a, type: file, filesystem_store_datadir: /dev/null/x}]":                          "not a directory",
 		"stores: [{name: a, type: file}, {name: a, type: file}]":                                          `two stores are called "a"`,
@@ -390,7 +391,7 @@ func TestBadImageSettings(t *testing.T) {
 		writeImageSettings(t, c, text)
 		require.NoError(t, os.Mkdir(filepath.Join(c.StateDir, "bad"), 0o700))
 		require.NoError(t, os.WriteFile(filepath.Join(c.StateDir, "bad", "one.json"), []byte("{"), 0o600))
-		_, err := nacreservers.OpenLocal(t.Context(), c, simulated, slog.New(slog.DiscardHandler))
+		_, err := nacreservers.OpenLocal(t.Context(), c, parts.All, slog.New(slog.DiscardHandler))
 		require.ErrorContains(t, err, want, text)
 		state, err := kit.OpenState(c.StateDir)
 		require.NoError(t, err, "a failed start lets go of everything")
@@ -398,11 +399,11 @@ func TestBadImageSettings(t *testing.T) {
 	}
 	c := config(t)
 	c.ImageConfig = filepath.Join(c.StateDir, "gone.yaml")
-	_, err := nacreservers.OpenLocal(t.Context(), c, simulated, slog.New(slog.DiscardHandler))
+	_, err := nacreservers.OpenLocal(t.Context(), c, parts.All, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "gone.yaml", "a file that is named must be there")
 	c = config(t)
 	c.ImageStores = []string{"second"}
 	writeImageSettings(t, c, "stores: [{name: a, type: file}]")
-	_, err = nacreservers.OpenLocal(t.Context(), c, simulated, slog.New(slog.DiscardHandler))
+	_, err = nacreservers.OpenLocal(t.Context(), c, parts.All, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "exclude each other")
 }

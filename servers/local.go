@@ -9,11 +9,9 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/nacre-cloud/nacre"
@@ -271,23 +269,15 @@ func seedOf(cfg kit.Config) (Seed, error) {
 // Main runs a local cloud until it is told to stop (SIGINT, SIGTERM), and exits.
 // It writes one line to standard output when the cloud is ready.
 func Main(program string, parts Parts) {
-	err := run(program, os.Args[1:], parts)
-	if err == nil || errors.Is(err, kit.ErrPrinted) {
-		os.Exit(0)
-	}
-	fmt.Fprintf(os.Stderr, "%s: %v\n", program, err)
-	os.Exit(1)
+	kit.Main(program, func(ctx context.Context, args []string) error { return run(ctx, program, args, parts) })
 }
 
-func run(program string, args []string, parts Parts) (err error) {
+func run(ctx context.Context, program string, args []string, parts Parts) (err error) {
 	begun := time.Now()
 	cfg, err := kit.Load(program, args, os.Getenv, os.Stdout)
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
 	log := cfg.Logger(os.Stderr)
 	listener, err := kit.Listen(&cfg)
 	if err != nil {

@@ -16,42 +16,12 @@ import (
 	"go.uber.org/goleak"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/nacre-cloud/nacre/image/backend"
-	"github.com/nacre-cloud/nacre/image/backend/file"
-	"github.com/nacre-cloud/nacre/image/backend/object"
-	"github.com/nacre-cloud/nacre/image/backend/s3"
-	"github.com/nacre-cloud/nacre/objectstore/blob"
-	"github.com/nacre-cloud/nacre/objectstore/blob/fs"
 	nacreservers "github.com/nacre-cloud/nacre/servers"
-	"github.com/nacre-cloud/nacre/servers/drivers"
 	"github.com/nacre-cloud/nacre/servers/kit"
+	"github.com/nacre-cloud/nacre/servers/parts"
 	"github.com/nacre-cloud/nacre/store"
 	"github.com/nacre-cloud/nacre/store/bunstore"
 )
-
-// simulated are the parts that allinone links, the way allinone does.
-var simulated = nacreservers.Parts{
-	Engines: map[string]func(kit.Config, string, string) (store.Engine, error){
-		"sqlite": func(_ kit.Config, _, path string) (store.Engine, error) {
-			return bunstore.OpenSQLite(path+".db", bunstore.Options{})
-		},
-	},
-	Images: map[string]func(context.Context, nacreservers.ImageStore) (backend.Driver, error){
-		"file": func(_ context.Context, s nacreservers.ImageStore) (backend.Driver, error) {
-			return file.FromSettings(s.Dir, s.Decode)
-		},
-		"s3": func(_ context.Context, s nacreservers.ImageStore) (backend.Driver, error) {
-			return s3.FromSettings(s.Decode)
-		},
-		"swift": func(_ context.Context, s nacreservers.ImageStore) (backend.Driver, error) {
-			return object.FromSettings(s.Name, s.Decode)
-		},
-	},
-	Objects: map[string]func(string) (blob.Store, error){
-		"fs": func(dir string) (blob.Store, error) { return fs.New(dir, fs.Options{}) },
-	},
-	Host: drivers.Parts,
-}
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -67,7 +37,7 @@ func config(tb testing.TB) kit.Config {
 func open(tb testing.TB, c kit.Config) *nacreservers.Local {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	cloud, err := nacreservers.OpenLocal(ctx, c, simulated, slog.New(slog.DiscardHandler))
+	cloud, err := nacreservers.OpenLocal(ctx, c, parts.All, slog.New(slog.DiscardHandler))
 	require.NoError(tb, err)
 	require.NoError(tb, cloud.Ready(ctx))
 	return cloud
@@ -131,7 +101,7 @@ func TestFoundAgain(t *testing.T) {
 	old, err := os.ReadFile(cloud.Credentials)
 	require.NoError(t, err)
 
-	_, err = nacreservers.OpenLocal(t.Context(), c, simulated, slog.New(slog.DiscardHandler))
+	_, err = nacreservers.OpenLocal(t.Context(), c, parts.All, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "in use by another process")
 	require.NoError(t, cloud.Close())
 
@@ -175,7 +145,7 @@ func TestOpenLocalRefuses(t *testing.T) {
 	} {
 		c := config(t)
 		change(&c)
-		_, err := nacreservers.OpenLocal(t.Context(), c, simulated, slog.New(slog.DiscardHandler))
+		_, err := nacreservers.OpenLocal(t.Context(), c, parts.All, slog.New(slog.DiscardHandler))
 		require.ErrorContains(t, err, what)
 		state, err := kit.OpenState(c.StateDir)
 		require.NoError(t, err, "a failed start lets go of everything")

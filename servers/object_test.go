@@ -15,6 +15,7 @@ import (
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/objectstore"
 	nacreservers "github.com/nacre-cloud/nacre/servers"
+	"github.com/nacre-cloud/nacre/servers/parts"
 )
 
 // A cloud whose state directory has a keymaster.conf encrypts objects; the audit of
@@ -49,18 +50,18 @@ func TestObjectsAreEncryptedByKeymasterConf(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, bytes.Contains(b, []byte("plain text")))
 	}
-	found, err := nacreservers.AuditLocal(t.Context(), c, simulated)
+	found, err := nacreservers.AuditLocal(t.Context(), c, parts.All)
 	require.NoError(t, err)
 	require.Empty(t, found)
 	require.NoError(t, os.Remove(conf))
-	found, err = nacreservers.AuditLocal(t.Context(), c, simulated)
+	found, err = nacreservers.AuditLocal(t.Context(), c, parts.All)
 	require.NoError(t, err)
 	require.Equal(t, []nacre.Finding{{Area: "objectstore", Kind: "object", ID: "AUTH_p/c/o", Problem: "it can't be decrypted"}}, found)
 
 	c.ObjectSecrets = conf
-	_, err = nacreservers.AuditLocal(t.Context(), c, simulated)
+	_, err = nacreservers.AuditLocal(t.Context(), c, parts.All)
 	require.ErrorIs(t, err, os.ErrNotExist)
 	c.ObjectSecrets, c.ObjectReap = "", "soon"
-	_, err = nacreservers.AuditLocal(t.Context(), c, simulated)
+	_, err = nacreservers.AuditLocal(t.Context(), c, parts.All)
 	require.ErrorContains(t, err, "object_reap_delay")
 }

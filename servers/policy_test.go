@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	nacreservers "github.com/nacre-cloud/nacre/servers"
+	"github.com/nacre-cloud/nacre/servers/parts"
 )
 
 // TestPolicyFiles shows an operator's policy.yaml at work: as it stands at the
@@ -28,7 +29,7 @@ func TestPolicyFiles(t *testing.T) {
 	require.NoError(t, os.MkdirAll(dir, 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "compute.yaml"), []byte("\"os_compute_api:os-keypairs:create\": \"!\"\n"), 0o600))
 	var log record
-	cloud, err := nacreservers.OpenLocal(t.Context(), c, simulated, slog.New(slog.NewTextHandler(&log, nil)))
+	cloud, err := nacreservers.OpenLocal(t.Context(), c, parts.All, slog.New(slog.NewTextHandler(&log, nil)))
 	require.NoError(t, err)
 	require.NoError(t, cloud.Ready(t.Context()))
 	t.Cleanup(func() { require.NoError(t, cloud.Close()) })
@@ -94,14 +95,14 @@ func TestPolicyMistakes(t *testing.T) {
 		c := config(t)
 		c.PolicyDir = t.TempDir()
 		change(c.PolicyDir)
-		_, err := nacreservers.OpenLocal(t.Context(), c, simulated, slog.New(slog.DiscardHandler))
+		_, err := nacreservers.OpenLocal(t.Context(), c, parts.All, slog.New(slog.DiscardHandler))
 		require.ErrorContains(t, err, want)
 	}
 	c := config(t)
 	c.PolicyDir = filepath.Join(t.TempDir(), "gone")
-	_, err := nacreservers.OpenLocal(t.Context(), c, simulated, slog.New(slog.DiscardHandler))
+	_, err := nacreservers.OpenLocal(t.Context(), c, parts.All, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "policy_dir")
 	c.PolicyDir, c.PolicyNoScope = "", []string{"computer"}
-	_, err = nacreservers.OpenLocal(t.Context(), c, simulated, slog.New(slog.DiscardHandler))
+	_, err = nacreservers.OpenLocal(t.Context(), c, parts.All, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, `no area "computer"`)
 }

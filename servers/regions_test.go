@@ -83,15 +83,16 @@ func download(t *testing.T, c *gophercloud.ServiceClient, from, service, id stri
 		Tasks []struct{ Status, Message string }
 	}
 	require.Eventually(t, func() bool {
-		got, err := images.Get(context.Background(), c, im.ID).Extract()
-		if !assert.NoError(t, err) {
-			return true
-		}
+		// The task first: what it ended in is what the image then shows.
 		res, err := c.Get(context.Background(), c.ServiceURL("images", im.ID, "tasks"), &tasks, nil)
 		if !assert.NoError(t, err) {
 			return true
 		}
 		_ = res.Body.Close()
+		got, err := images.Get(context.Background(), c, im.ID).Extract()
+		if !assert.NoError(t, err) {
+			return true
+		}
 		im = got
 		return len(tasks.Tasks) == 1 && (tasks.Tasks[0].Status == "success" || tasks.Tasks[0].Status == "failure")
 	}, time.Minute, 10*time.Millisecond)

@@ -51,15 +51,11 @@ type projects struct{ svc *identity.Service }
 
 var _ objectstore.Projects = projects{}
 
-func (w projects) Exists(ctx context.Context, id string) (bool, error) {
+func (w projects) Existing(ctx context.Context, ids ...string) (map[string]bool, error) {
 	if err := store.Outside(ctx); err != nil {
-		return false, err
+		return nil, err
 	}
-	_, err := w.svc.GetProject(nacre.AsService(ctx, "objectstore"), id)
-	if errors.Is(err, nacre.NotFound) {
-		return false, nil
-	}
-	return err == nil, err
+	return w.svc.ExistingProjects(nacre.AsService(ctx, "objectstore"), ids...)
 }
 
 // followProjects tells the object store of projects that were deleted.

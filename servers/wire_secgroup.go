@@ -91,6 +91,9 @@ func (w securityGroups) Groups(ctx context.Context, projectID string) ([]compute
 }
 
 func (w securityGroups) ServerGroups(ctx context.Context, serverID string) ([]compute.SecurityGroup, error) {
+	if err := store.Outside(ctx); err != nil {
+		return nil, err
+	}
 	ports, err := w.svc.ServerPorts(nacre.AsService(ctx, "compute"), serverID)
 	if err != nil {
 		return nil, err
@@ -142,15 +145,24 @@ func (w securityGroups) UpdateGroup(ctx context.Context, id, name, description s
 }
 
 func (w securityGroups) DeleteGroup(ctx context.Context, id string) error {
+	if err := store.Outside(ctx); err != nil {
+		return err
+	}
 	return w.svc.DeleteSecurityGroup(ctx, id)
 }
 
 func (w securityGroups) Rule(ctx context.Context, id string) (compute.SecurityGroupRule, error) {
+	if err := store.Outside(ctx); err != nil {
+		return compute.SecurityGroupRule{}, err
+	}
 	r, err := w.svc.SecurityGroupRule(ctx, id)
 	return ruleOf(r), err
 }
 
 func (w securityGroups) CreateRule(ctx context.Context, r compute.SecurityGroupRule) (compute.SecurityGroupRule, error) {
+	if err := store.Outside(ctx); err != nil {
+		return compute.SecurityGroupRule{}, err
+	}
 	in := network.SecurityGroupRule{GroupID: r.GroupID, Direction: "ingress", EtherType: "IPv4", Protocol: r.Protocol, PortMin: known(r.FromPort), PortMax: known(r.ToPort), RemoteGroupID: r.RemoteID}
 	if r.RemoteID == "" {
 		in.RemotePrefix = r.CIDR
@@ -171,5 +183,8 @@ func known(p *int) *int {
 }
 
 func (w securityGroups) DeleteRule(ctx context.Context, id string) error {
+	if err := store.Outside(ctx); err != nil {
+		return err
+	}
 	return w.svc.DeleteSecurityGroupRule(ctx, id)
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"regexp"
 	"strings"
 	"sync"
@@ -17,6 +16,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/nacre-cloud/nacre/bus"
+	"github.com/nacre-cloud/nacre/bus/internal/broker"
 )
 
 // Options say where the broker is. Only URL is required.
@@ -32,7 +32,7 @@ type Options struct {
 	// Prefix begins the name of each exchange and queue; empty is "nacre".
 	Prefix string
 	// Light says which queues may lose their messages with the broker; nil is
-	// LightTopics.
+	// hosts' desired state and the calls to them.
 	Light func(topic string) bool
 	// Keep is how long a group of a FanOut keeps messages while it has no consumer;
 	// 0 is 24 h.
@@ -44,11 +44,6 @@ type Options struct {
 	// Heartbeat is how often both sides show that they live; 0 is 10 s.
 	Heartbeat time.Duration
 	Log       *slog.Logger
-}
-
-// LightTopics are hosts' desired state and the calls to them: it is sent again.
-func LightTopics(topic string) bool {
-	return strings.Contains(topic, ".host.") || strings.Contains(topic, ".call.")
 }
 
 var _ bus.Named = (*Transport)(nil)
@@ -93,7 +88,7 @@ func Open(ctx context.Context, o Options) (*Transport, error) {
 		o.Prefix = "nacre"
 	}
 	if o.Light == nil {
-		o.Light = LightTopics
+		o.Light = broker.LightTopics
 	}
 	for _, d := range []struct {
 		at    *time.Duration
@@ -277,20 +272,6 @@ func (t *Transport) Close() error {
 		err = nil
 	}
 	return err
-}
-
-// pause waits before the nth try, until the context ends: from 50 ms up to 5 s,
-// jittered, so that a thousand hosts don't come back as one.
-func pause(ctx context.Context, n int) bool {
-	d := min(50*time.Millisecond<<min(n, 7), 5*time.Second)
-	timer := time.NewTimer(d/2 + rand.N(d)) //nolint:gosec // jitter
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }
 
 // Permissions are what `rabbitmqctl set_permissions` and `set_topic_permissions`

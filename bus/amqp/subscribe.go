@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/nacre-cloud/nacre/bus"
+	"github.com/nacre-cloud/nacre/bus/internal/broker"
 )
 
 type subscriber struct {
@@ -90,7 +90,7 @@ func (s subscriber) run(ctx context.Context, topic string, in *intake, out chan<
 				return
 			}
 		}
-		if !pause(ctx, tries) {
+		if !broker.Pause(ctx, tries) {
 			return
 		}
 		tries++
@@ -149,12 +149,8 @@ func (s subscriber) deliver(ctx context.Context, d *amqp.Delivery, out chan<- *m
 			_ = d.Reject(false)
 			return true
 		}
-		timer := time.NewTimer(min(s.t.o.FirstWait<<min(tries-1, 16), s.t.o.MaxWait))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !broker.Wait(ctx, min(s.t.o.FirstWait<<min(tries-1, 16), s.t.o.MaxWait)) {
 			return false
-		case <-timer.C:
 		}
 	}
 }

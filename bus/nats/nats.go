@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"regexp"
 	"strings"
 	"sync"
@@ -19,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/nacre-cloud/nacre/bus"
+	"github.com/nacre-cloud/nacre/bus/internal/broker"
 )
 
 // Options say where the servers are. Only URL is required.
@@ -37,7 +37,7 @@ type Options struct {
 	// Replicas is how many servers of a cluster keep each message; 0 is one.
 	Replicas int
 	// Light says which queues may lose their messages with the server; nil is
-	// LightTopics. All users of the servers must say the same.
+	// hosts' desired state and the calls to them. All users of the servers must say the same.
 	Light func(topic string) bool
 	// Keep is how long a group of a FanOut keeps messages while it has no consumer;
 	// 0 is 24 h.
@@ -49,11 +49,6 @@ type Options struct {
 	// Heartbeat is how often the connection is tried when it is silent; 0 is 10 s.
 	Heartbeat time.Duration
 	Log       *slog.Logger
-}
-
-// LightTopics are hosts' desired state and the calls to them: it is sent again.
-func LightTopics(topic string) bool {
-	return strings.Contains(topic, ".host.") || strings.Contains(topic, ".call.")
 }
 
 // Transport implements bus.Transport. Its methods are safe for concurrent use.
@@ -123,7 +118,7 @@ func (o Options) withDefaults() Options {
 		o.Prefix = "nacre"
 	}
 	if o.Light == nil {
-		o.Light = LightTopics
+		o.Light = broker.LightTopics
 	}
 	for _, d := range []struct {
 		at    *time.Duration
@@ -291,20 +286,6 @@ func (t *Transport) Close() error {
 	}
 	t.conn.Close()
 	return nil
-}
-
-// pause waits before the nth try, until the context ends: from 50 ms up to 5 s,
-// jittered, so that a thousand hosts don't come back as one.
-func pause(ctx context.Context, n int) bool {
-	d := min(50*time.Millisecond<<min(n, 7), 5*time.Second)
-	timer := time.NewTimer(d/2 + rand.N(d)) //nolint:gosec // jitter
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }
 
 // Permissions are the subjects of a user, as in the server's configuration:

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/nacre-cloud/nacre/bus"
+	"github.com/nacre-cloud/nacre/bus/internal/broker"
 )
 
 // A waiting consumer asks anew once askTime is over. Meanwhile the server shows
@@ -122,7 +123,7 @@ func (s subscriber) run(ctx context.Context, topic string, in *intake, out chan<
 			}
 			s.t.o.Log.Info("subscription lost", "topic", topic, "error", err)
 		}
-		if !pause(ctx, tries) {
+		if !broker.Pause(ctx, tries) {
 			return
 		}
 		tries++
@@ -279,14 +280,7 @@ func (s subscriber) setAside(in *intake, m *nats.Msg) {
 // hold waits with a message that was refused; false says that ctx has ended.
 func (in *intake) hold(ctx context.Context, m *nats.Msg, wait time.Duration) bool {
 	in.answer(m, "+WPI")
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
+	return broker.Wait(ctx, wait)
 }
 
 // hand hands out one message once, and tells the server meanwhile that it is being

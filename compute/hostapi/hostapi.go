@@ -3,7 +3,7 @@
 // compute issued to it as HTTP Basic authentication, and sees nothing of other
 // hosts' images.
 //
-//	h := hostapi.Handler{Compute: svc}
+//	h := hostapi.New(svc, log)
 //
 // serves
 //
@@ -29,32 +29,38 @@ import (
 	"github.com/nacre-cloud/nacre/compute/metadata"
 )
 
-// Handler serves hosts. Compute is required.
-type Handler struct {
-	Compute *compute.Service
-	// Log gets what is not told to the host; nil is slog's default.
-	Log *slog.Logger
+type handler struct {
+	svc *compute.Service
+	log *slog.Logger
 }
 
-// ServeHTTP implements http.Handler.
-func (h Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if h.Log == nil {
-		h.Log = slog.Default()
+// New serves hosts. log gets what is not told to the host; nil is slog's default.
+func New(svc *compute.Service, log *slog.Logger) http.Handler {
+	if log == nil {
+		log = slog.Default()
 	}
-	name, secret, _ := r.BasicAuth()
-	hash := hypervisor.CredentialHash(secret)
-	if err := h.Compute.CheckCredential(r.Context(), name, hash); err != nil {
-		h.fail(w, r, err)
-		return
-	}
+	h := handler{svc, log}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /images/{server}/{image}", func(w http.ResponseWriter, r *http.Request) { h.image(w, r, name) })
-	mux.Handle("/metadata/", http.StripPrefix("/metadata", &metadata.Handler{Lookup: h.Compute.Guest, Secret: []byte(hash), Log: h.Log}))
-	mux.ServeHTTP(w, r)
+	mux.HandleFunc("GET /images/{server}/{image}", h.image)
+	mux.Handle("/metadata/", http.StripPrefix("/metadata", http.HandlerFunc(h.metadata)))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, secret, _ := r.BasicAuth()
+		if err := svc.CheckCredential(r.Context(), name, hypervisor.CredentialHash(secret)); err != nil {
+			h.fail(w, r, err)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
-func (h Handler) image(w http.ResponseWriter, r *http.Request, host string) {
-	rc, about, err := h.Compute.HostImage(r.Context(), host, r.PathValue("server"), r.PathValue("image"))
+func (h handler) metadata(w http.ResponseWriter, r *http.Request) {
+	_, secret, _ := r.BasicAuth()
+	(&metadata.Handler{Lookup: h.svc.Guest, Secret: []byte(hypervisor.CredentialHash(secret)), Log: h.log}).ServeHTTP(w, r)
+}
+
+func (h handler) image(w http.ResponseWriter, r *http.Request) {
+	host, _, _ := r.BasicAuth()
+	rc, about, err := h.svc.HostImage(r.Context(), host, r.PathValue("server"), r.PathValue("image"))
 	if err != nil {
 		h.fail(w, r, err)
 		return
@@ -69,20 +75,20 @@ func (h Handler) image(w http.ResponseWriter, r *http.Request, host string) {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	if _, err := io.Copy(w, rc); err != nil {
 		// What was sent must not look whole.
-		h.Log.WarnContext(r.Context(), "an image for a host broke off", "host", host, "image", r.PathValue("image"), "error", err)
+		h.log.WarnContext(r.Context(), "an image for a host broke off", "host", host, "image", r.PathValue("image"), "error", err)
 		panic(http.ErrAbortHandler)
 	}
 }
 
 var statuses = map[nacre.Kind]int{nacre.Unauthenticated: 401, nacre.Forbidden: 403, nacre.NotFound: 404, nacre.Unavailable: 503}
 
-func (h Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+func (h handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var e *nacre.Error
 	status, message := http.StatusInternalServerError, "internal error"
 	if errors.As(err, &e) && statuses[e.Kind] != 0 {
 		status, message = statuses[e.Kind], e.Message
 	} else {
-		h.Log.ErrorContext(r.Context(), "a host's request failed", "path", r.URL.Path, "error", err)
+		h.log.ErrorContext(r.Context(), "a host's request failed", "path", r.URL.Path, "error", err)
 	}
 	if status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Basic realm="nacre host"`)

@@ -27,6 +27,7 @@ import (
 	"github.com/nacre-cloud/nacre/internal/realserver"
 	"github.com/nacre-cloud/nacre/servers"
 	"github.com/nacre-cloud/nacre/servers/kit"
+	"github.com/nacre-cloud/nacre/servers/parts"
 )
 
 // onCeph is an all-in-one that keeps images and objects in a Ceph cluster.
@@ -60,7 +61,7 @@ func TestCeph(t *testing.T) {
 	srv.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { cloud.Handler().ServeHTTP(w, r) })
 	open := func() {
 		var err error
-		cloud, err = servers.OpenLocal(t.Context(), cfg, parts, slog.New(slog.DiscardHandler))
+		cloud, err = servers.OpenLocal(t.Context(), cfg, parts.All, slog.New(slog.DiscardHandler))
 		require.NoError(t, err)
 	}
 	open()

@@ -22,6 +22,7 @@ import (
 
 	"github.com/nacre-cloud/nacre/servers"
 	"github.com/nacre-cloud/nacre/servers/kit"
+	"github.com/nacre-cloud/nacre/servers/parts"
 )
 
 // process is an all-in-one in a process of its own, with simulated guests.
@@ -204,7 +205,7 @@ func (p *process) settle(ctx context.Context, round int) {
 			}
 		}
 		if len(moving) == 0 {
-			fs, err := servers.AuditLocal(ctx, p.cfg, parts)
+			fs, err := servers.AuditLocal(ctx, p.cfg, parts.All)
 			require.NoError(p.t, err)
 			if len(fs) == 0 {
 				return

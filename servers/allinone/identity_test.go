@@ -20,6 +20,7 @@ import (
 
 	"github.com/nacre-cloud/nacre/servers"
 	"github.com/nacre-cloud/nacre/servers/kit"
+	"github.com/nacre-cloud/nacre/servers/parts"
 )
 
 // local is the cloud of a state directory, in this process, as the program opens it.
@@ -35,7 +36,7 @@ func openLocal(t *testing.T, state string) *local {
 	c.StateDir, c.URL = state, "http://cloud.test"
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cloud, err := servers.OpenLocal(ctx, c, parts, slog.New(slog.DiscardHandler))
+	cloud, err := servers.OpenLocal(ctx, c, parts.All, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	l := &local{Local: cloud, t: t}
 	secrets := map[string]string{}
@@ -137,7 +138,7 @@ func TestWrongIdentityFiles(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(state, file[0]), []byte(file[1]), 0o600))
 		c := kit.Default()
 		c.StateDir, c.URL = state, "http://cloud.test"
-		_, err := servers.OpenLocal(t.Context(), c, parts, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		_, err := servers.OpenLocal(t.Context(), c, parts.All, slog.New(slog.NewTextHandler(io.Discard, nil)))
 		require.ErrorContains(t, err, name)
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/nacre-cloud/nacre/servers"
 	"github.com/nacre-cloud/nacre/servers/conformance"
 	"github.com/nacre-cloud/nacre/servers/kit"
+	"github.com/nacre-cloud/nacre/servers/parts"
 )
 
 // node is a host in a process of its own, with simulated guests.
@@ -228,7 +229,7 @@ func (s *spread) conformance(t *testing.T) {
 // confirm what was deleted.
 func (s *spread) audited(ctx context.Context) error {
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		fs, err := servers.AuditLocal(ctx, s.cfg, parts)
+		fs, err := servers.AuditLocal(ctx, s.cfg, parts.All)
 		if err != nil || len(fs) == 0 {
 			return err
 		}
@@ -251,11 +252,10 @@ func (s *spread) kills(t *testing.T) {
 		c := s.client(ctx)
 		done := make(chan struct{})
 		go func() { defer close(done); s.work(ctx, c, image, round) }()
-		for want := 5; ; time.Sleep(20 * time.Millisecond) { // until work is under way
-			if list, err := s.list(ctx, c); err == nil && len(list) >= want {
-				break
-			}
-		}
+		require.Eventually(t, func() bool {
+			list, err := s.list(ctx, c)
+			return err == nil && len(list) >= 5
+		}, time.Minute, 20*time.Millisecond, "no work is under way")
 		fault()
 		cancel()
 		<-done

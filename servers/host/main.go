@@ -12,12 +12,10 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/nacre-cloud/nacre/bus"
 	"github.com/nacre-cloud/nacre/compute/hypervisor"
@@ -99,15 +97,10 @@ func TLS(cfg kit.Config) (*tls.Config, error) {
 // Main runs a host until it is told to stop (SIGINT, SIGTERM), and exits. Guests go
 // on. It writes one line to standard output when its agents run.
 func Main(program string, parts Parts) {
-	err := run(program, os.Args[1:], parts)
-	if err == nil || errors.Is(err, kit.ErrPrinted) {
-		os.Exit(0)
-	}
-	fmt.Fprintf(os.Stderr, "%s: %v\n", program, err)
-	os.Exit(1)
+	kit.Main(program, func(ctx context.Context, args []string) error { return run(ctx, program, args, parts) })
 }
 
-func run(program string, args []string, parts Parts) (err error) {
+func run(ctx context.Context, program string, args []string, parts Parts) (err error) {
 	cfg, err := kit.Load(program, args, os.Getenv, os.Stdout)
 	if err != nil {
 		return err
@@ -115,9 +108,6 @@ func run(program string, args []string, parts Parts) (err error) {
 	if len(cfg.Hosts) != 1 || cfg.Hosts[0] == kit.None {
 		return fmt.Errorf("hosts: one name, this host's")
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
 	state, err := kit.OpenState(cfg.StateDir)
 	if err != nil {
 		return err

@@ -7,6 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 )
 
@@ -93,4 +96,17 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, c Config, log *s
 		err = errors.Join(err, e)
 	}
 	return err
+}
+
+// Main runs a program until it has done what was asked, or is told to stop (SIGINT,
+// SIGTERM), and exits: 1 with the error's text. A second signal ends it at once.
+func Main(program string, run func(ctx context.Context, args []string) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	err := run(ctx, os.Args[1:])
+	if err == nil || errors.Is(err, ErrPrinted) {
+		os.Exit(0)
+	}
+	fmt.Fprintf(os.Stderr, "%s: %v\n", program, err)
+	os.Exit(1)
 }

@@ -5,8 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
-	"path/filepath"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -15,25 +14,16 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/nacre-cloud/nacre"
-	"github.com/nacre-cloud/nacre/image/backend"
-	"github.com/nacre-cloud/nacre/image/backend/file"
-	"github.com/nacre-cloud/nacre/image/backend/object"
-	"github.com/nacre-cloud/nacre/image/backend/rbd"
-	"github.com/nacre-cloud/nacre/image/backend/s3"
-	"github.com/nacre-cloud/nacre/objectstore/blob"
-	"github.com/nacre-cloud/nacre/objectstore/blob/fs"
-	"github.com/nacre-cloud/nacre/objectstore/blob/rados"
 	"github.com/nacre-cloud/nacre/servers"
 	"github.com/nacre-cloud/nacre/servers/kit"
-	"github.com/nacre-cloud/nacre/store"
-	"github.com/nacre-cloud/nacre/store/bunstore"
+	"github.com/nacre-cloud/nacre/servers/parts"
 )
 
 // run parses and does a command; -h prints and ends it.
 func run(args []string, out io.Writer) error {
 	var c cli
 	exited := false
-	p, err := kong.New(&c, kong.Name("nacre"), kong.Description("The operator's tool for a Nacre cloud."), kong.Vars{"state": kit.Default().StateDir},
+	p, err := kong.New(&c, kong.Name("nacre"), kong.Description("The operator's tool for a Nacre cloud."),
 		kong.Writers(out, out), kong.Exit(func(int) { exited = true }), kong.BindTo(out, (*io.Writer)(nil)))
 	if err != nil {
 		return err
@@ -45,39 +35,29 @@ func run(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := c.load(); err != nil {
+		return err
+	}
 	if of, ok := map[string]string{"fernet": "fernet-keys", "receipt": "receipt-keys", "credential": "credential-keys"}[strings.Fields(ctx.Command())[0]]; ok {
 		c.repository = of
 	}
 	return ctx.Run(&c)
 }
 
-// audited opens what an all-in-one keeps.
-var audited = servers.Parts{
-	Engines: map[string]func(kit.Config, string, string) (store.Engine, error){
-		"sqlite": func(_ kit.Config, _, path string) (store.Engine, error) {
-			return bunstore.OpenSQLite(path+".db", bunstore.Options{})
-		},
-	},
-	Images: map[string]func(context.Context, servers.ImageStore) (backend.Driver, error){
-		"file": func(_ context.Context, s servers.ImageStore) (backend.Driver, error) {
-			return file.FromSettings(s.Dir, s.Decode)
-		},
-		"s3": func(_ context.Context, s servers.ImageStore) (backend.Driver, error) {
-			return s3.FromSettings(s.Decode)
-		},
-		"swift": func(_ context.Context, s servers.ImageStore) (backend.Driver, error) {
-			return object.FromSettings(s.Name, s.Decode)
-		},
-		"rbd": func(_ context.Context, s servers.ImageStore) (backend.Driver, error) {
-			return rbd.FromSettings(s.Decode)
-		},
-	},
-	Objects: map[string]func(string) (blob.Store, error){
-		"fs": func(dir string) (blob.Store, error) { return fs.New(dir, fs.Options{}) },
-		"rados": func(dir string) (blob.Store, error) {
-			return rados.FromFile(context.Background(), filepath.Join(dir, "rados.yaml"), slog.Default())
-		},
-	},
+// load reads the cloud's configuration: the file, the environment, the state directory
+// that was named.
+func (c *cli) load() (err error) {
+	var args []string
+	if c.StateDir != "" {
+		args = append(args, "-state-dir", c.StateDir)
+	}
+	if c.Config != "" {
+		args = append(args, "-config", c.Config)
+	}
+	if c.settings, err = kit.Load("nacre", args, os.Getenv, io.Discard); err == nil {
+		c.StateDir = c.settings.StateDir
+	}
+	return err
 }
 
 type auditCmd struct {
@@ -88,14 +68,11 @@ type auditCmd struct {
 func (a *auditCmd) Run(c *cli, out io.Writer) error {
 	ctx := context.Background()
 	for _, area := range servers.Areas() {
-		path := filepath.Join(c.StateDir, "db", area)
-		if found, err := filepath.Glob(path + ".db"); err != nil || len(found) == 0 {
-			return fmt.Errorf("%s holds no cloud: there is no %s.db", c.StateDir, path)
+		if err := c.there(area); err != nil {
+			return err
 		}
 	}
-	cfg := kit.Default()
-	cfg.StateDir = c.StateDir
-	findings, err := a.look(ctx, cfg)
+	findings, err := a.look(ctx, c.settings)
 	if err != nil {
 		return err
 	}
@@ -112,7 +89,7 @@ func (a *auditCmd) Run(c *cli, out io.Writer) error {
 func (a *auditCmd) look(ctx context.Context, cfg kit.Config) ([]nacre.Finding, error) {
 	var lasting []nacre.Finding
 	for end, n := time.Now().Add(a.Settle), 0; ; n++ {
-		found, err := servers.AuditLocal(ctx, cfg, audited)
+		found, err := servers.AuditLocal(ctx, cfg, parts.All)
 		if err != nil {
 			return nil, err
 		}

@@ -18,23 +18,37 @@ import (
 	"github.com/nacre-cloud/nacre/identity/jws"
 	"github.com/nacre-cloud/nacre/identity/ldap"
 	"github.com/nacre-cloud/nacre/servers"
+	"github.com/nacre-cloud/nacre/servers/host"
+	"github.com/nacre-cloud/nacre/servers/parts"
 	"github.com/nacre-cloud/nacre/store"
-	"github.com/nacre-cloud/nacre/store/bunstore"
 )
 
-// openArea opens the database of an area that the state directory holds; with
-// make it may be new.
+// openArea opens the database of an area; with make it may be new.
 func (c *cli) openArea(area string, make bool) (store.Engine, error) {
-	path := filepath.Join(c.StateDir, "db", area+".db")
-	if _, err := os.Stat(path); err != nil {
-		if !make {
-			return nil, fmt.Errorf("%s holds no cloud: there is no %s", c.StateDir, path)
-		}
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := c.there(area); err != nil && !make {
+		return nil, err
+	}
+	dir := filepath.Join(c.StateDir, "db")
+	if make {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, err
 		}
 	}
-	return bunstore.OpenSQLite(path, bunstore.Options{})
+	open, err := host.Choose("engine", c.settings.Engine, parts.All.Engines)
+	if err != nil {
+		return nil, err
+	}
+	return open(c.settings, area, filepath.Join(dir, area))
+}
+
+// there is nil when the state directory holds the database of an area, or a server
+// elsewhere has it.
+func (c *cli) there(area string) error {
+	path := filepath.Join(c.StateDir, "db", area+".db")
+	if _, err := os.Stat(path); err != nil && c.settings.Engine == "sqlite" {
+		return fmt.Errorf("%s holds no cloud: there is no %s", c.StateDir, path)
+	}
+	return nil
 }
 
 // keys opens a key repository of the state directory; nil where there is none.

@@ -23,10 +23,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/nacre-cloud/nacre/servers/kit"
 )
 
 type cli struct {
-	StateDir string `help:"The cloud's state directory." default:"${state}" env:"NACRE_STATE_DIR" type:"path"`
+	StateDir string `help:"The cloud's state directory, if not the one of its configuration (NACRE_STATE_DIR, --config)." type:"path"`
+	Config   string `help:"The cloud's configuration file; its other settings are read from the environment, as by the cloud." env:"NACRE_CONFIG" type:"path"`
 	Output   string `short:"o" help:"table or json." enum:"table,json" default:"table"`
 
 	Audit  auditCmd  `cmd:"" help:"Look for what does not hold that always must."`
@@ -43,6 +46,8 @@ type cli struct {
 	Mapping    mappingCmd    `cmd:"" help:"Mappings of federation."`
 	Doctor     doctorCmd     `cmd:"" help:"Look for settings that nobody wants."`
 
+	// settings are the cloud's.
+	settings kit.Config
 	// repository is the key repository that the command is about.
 	repository string
 }

@@ -6,8 +6,9 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/nacre-cloud/nacre/store"
 	"github.com/uptrace/bun/schema"
+
+	"github.com/nacre-cloud/nacre/store"
 )
 
 // dialect is all that differs between databases.
@@ -46,8 +47,8 @@ type dialect interface {
 	lasting() bool
 	// migrating brings the database to a schema, in the way that its DDL allows.
 	migrating(ctx context.Context, e *Engine, s *store.Schema) error
-	// tables reads which tables, columns ("t.c") and indexes there are.
-	tables(ctx context.Context, s *session) (map[string]bool, error)
+	// names is a query for the tables, columns ("t.c") and indexes that there are.
+	names() string
 	// classify turns a driver's error into one of package store's; def is the
 	// table concerned and may be nil.
 	classify(err error, def *store.TableDef) error

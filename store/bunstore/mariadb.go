@@ -1,6 +1,7 @@
 package bunstore
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -68,7 +69,7 @@ func mariaConfig(dsn string) (*mysql.Config, error) {
 	cfg.User = u.User.Username()
 	cfg.Passwd, _ = u.User.Password()
 	cfg.DBName = strings.TrimPrefix(u.Path, "/")
-	cfg.Net, cfg.Addr = "tcp", net.JoinHostPort(u.Hostname(), cmpOr(u.Port(), "3306"))
+	cfg.Net, cfg.Addr = "tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "3306"))
 	secure, ca := false, ""
 	for name, values := range u.Query() {
 		v := values[len(values)-1]
@@ -100,13 +101,6 @@ func mariaConfig(dsn string) (*mysql.Config, error) {
 		}
 	}
 	return cfg, nil
-}
-
-func cmpOr(a, b string) string {
-	if a == "" {
-		return b
-	}
-	return a
 }
 
 // mariaDialect keeps text in binary columns: so it is compared by bytes, trailing
@@ -254,24 +248,10 @@ func (d *mariaDialect) lock(ctx context.Context, s *session, key string) error {
 	return err
 }
 
-func (d *mariaDialect) tables(ctx context.Context, s *session) (map[string]bool, error) {
-	have := map[string]bool{}
-	var table, column string
-	add := func(rows *sql.Rows) error {
-		if err := rows.Scan(&table, &column); err != nil {
-			return err
-		}
-		have[table] = true
-		if column != "" {
-			have[table+"."+column] = true
-		}
-		return nil
-	}
-	err := s.query(ctx, plain("SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = DATABASE()"), add)
-	if err != nil {
-		return nil, err
-	}
-	return have, s.query(ctx, plain("SELECT DISTINCT index_name, '' FROM information_schema.statistics WHERE table_schema = DATABASE()"), add)
+func (d *mariaDialect) names() string {
+	return `SELECT table_name FROM information_schema.columns WHERE table_schema = DATABASE()
+		UNION SELECT concat(table_name, '.', column_name) FROM information_schema.columns WHERE table_schema = DATABASE()
+		UNION SELECT index_name FROM information_schema.statistics WHERE table_schema = DATABASE()`
 }
 
 func (d *mariaDialect) classify(err error, def *store.TableDef) error {

@@ -61,7 +61,12 @@ func (m *migration) done(s *store.Schema) bool {
 // look compares the database with the schema.
 func (e *Engine) look(ctx context.Context, ses *session, s *store.Schema) (migration, error) {
 	var m migration
-	have, err := e.dialect.tables(ctx, ses)
+	have, name := map[string]bool{}, ""
+	err := ses.query(ctx, plain(e.dialect.names()), func(rows *sql.Rows) error {
+		err := rows.Scan(&name)
+		have[name] = true
+		return err
+	})
 	if err != nil {
 		return m, err
 	}

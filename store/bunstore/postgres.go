@@ -133,24 +133,10 @@ func (d *pgDialect) lock(ctx context.Context, s *session, key string) error {
 	return err
 }
 
-func (d *pgDialect) tables(ctx context.Context, s *session) (map[string]bool, error) {
-	have := map[string]bool{}
-	var table, column string
-	add := func(rows *sql.Rows) error {
-		if err := rows.Scan(&table, &column); err != nil {
-			return err
-		}
-		have[table] = true
-		if column != "" {
-			have[table+"."+column] = true
-		}
-		return nil
-	}
-	err := s.query(ctx, plain("SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = current_schema()"), add)
-	if err != nil {
-		return nil, err
-	}
-	return have, s.query(ctx, plain("SELECT indexname, '' FROM pg_indexes WHERE schemaname = current_schema()"), add)
+func (d *pgDialect) names() string {
+	return `SELECT table_name::text FROM information_schema.columns WHERE table_schema = current_schema()
+		UNION SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = current_schema()
+		UNION SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()`
 }
 
 func (d *pgDialect) lasting() bool { return false }

@@ -164,19 +164,9 @@ func (d *sqliteDialect) nullsLowest(bool) string                      { return "
 func (d *sqliteDialect) forUpdate(bool) string                        { return "" }
 func (d *sqliteDialect) lock(context.Context, *session, string) error { return nil }
 
-func (d *sqliteDialect) tables(ctx context.Context, s *session) (map[string]bool, error) {
-	have := map[string]bool{}
-	var name string
-	err := s.query(ctx, plain(`SELECT name FROM sqlite_schema WHERE type IN ('table', 'index')
-		UNION ALL SELECT m.name || '.' || c.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c WHERE m.type = 'table'`),
-		func(rows *sql.Rows) error {
-			if err := rows.Scan(&name); err != nil {
-				return err
-			}
-			have[name] = true
-			return nil
-		})
-	return have, err
+func (d *sqliteDialect) names() string {
+	return `SELECT name FROM sqlite_schema WHERE type IN ('table', 'index')
+		UNION ALL SELECT m.name || '.' || c.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c WHERE m.type = 'table'`
 }
 
 func (d *sqliteDialect) lasting() bool { return false }
