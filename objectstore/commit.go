@@ -3,6 +3,7 @@ package objectstore
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -33,8 +34,11 @@ type change struct {
 	alone bool
 	// apply decides and writes. It may run more than once.
 	apply func(*batch) error
-	err   error
-	done  chan struct{}
+	// durable, if set, returns once the bytes are on the disk that the change names: the
+	// transaction is made ready meanwhile, and committed after it.
+	durable func() error
+	err     error
+	done    chan struct{}
 }
 
 // batchMax bounds a transaction.
@@ -128,12 +132,27 @@ func (q *commits) together(ctx context.Context, cs []*change) error {
 			}
 		}
 		noted = len(b.trash) > 0
-		return b.write()
+		if err := b.write(); err != nil {
+			return err
+		}
+		return durable(cs)
 	})
 	if err == nil && noted {
 		q.s.wake()
 	}
 	return err
+}
+
+// durable waits for the bytes that changes name.
+func durable(cs []*change) error {
+	for _, c := range cs {
+		if c.err == nil && c.durable != nil {
+			if err := c.durable(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // wake tells Run that there is something to clean up.
@@ -181,7 +200,7 @@ func (b *batch) open(cs []*change) error {
 	if err := store.Lock(b.ctx, b.s.c.Engine, locks...); err != nil {
 		return err
 	}
-	conts, err := b.s.containers.Where(b.ctx, store.In("id", ids))
+	conts, err := byID(b.ctx, b.s.containers, ids)
 	if err != nil {
 		return err
 	}
@@ -190,19 +209,9 @@ func (b *batch) open(cs []*change) error {
 	}
 	slices.Sort(objs)
 	objs = slices.Compact(objs)
-	var found []Object
-	if len(objs) == 1 {
-		o, err := b.s.objects.Get(b.ctx, objs[0])
-		switch {
-		case err == nil:
-			found = append(found, o)
-		case !errors.Is(err, store.ErrNoRow):
-			return err
-		}
-	} else if len(objs) > 1 {
-		if found, err = b.s.objects.Where(b.ctx, store.In("id", objs)); err != nil {
-			return err
-		}
+	found, err := byID(b.ctx, b.s.objects, objs)
+	if err != nil {
+		return err
 	}
 	for _, id := range objs {
 		b.rows[id], b.were[id] = nil, nil
@@ -211,6 +220,22 @@ func (b *batch) open(cs []*change) error {
 		b.rows[found[i].ID], b.were[found[i].ID] = &found[i], &found[i]
 	}
 	return nil
+}
+
+// byID are the rows of these ids that are there: one statement at most. The common
+// case, a single row, is the cheapest one.
+func byID[T any](ctx context.Context, t *store.Table[T], ids []string) ([]T, error) {
+	switch len(ids) {
+	case 0:
+		return nil, nil
+	case 1:
+		v, err := t.Get(ctx, ids[0])
+		if errors.Is(err, store.ErrNoRow) {
+			return nil, nil
+		}
+		return []T{v}, err
+	}
+	return t.Where(ctx, store.In("id", ids))
 }
 
 // one runs one change; one that is refused is undone.
@@ -319,25 +344,20 @@ func (b *batch) write() error {
 	ctx := b.ctx
 	var gone []string
 	var add []Object
-	for id, o := range b.rows {
-		was := b.were[id]
-		if was == o {
-			continue
-		}
-		if was != nil {
+	for _, id := range slices.Sorted(maps.Keys(b.rows)) {
+		was, o := b.were[id], b.rows[id]
+		switch {
+		case was == o:
+		case o == nil:
 			gone = append(gone, id)
-		}
-		if o != nil {
+		case was == nil:
 			add = append(add, *o)
+		default:
+			if err := b.s.objects.Replace(ctx, was, o); err != nil {
+				return err
+			}
 		}
 	}
-	slices.Sort(gone)
-	slices.SortFunc(add, func(a, c Object) int {
-		if a.ID < c.ID {
-			return -1
-		}
-		return 1
-	})
 	if len(gone) > 0 {
 		if _, err := b.s.objects.DeleteWhere(ctx, store.In("id", gone)); err != nil {
 			return err

@@ -292,10 +292,10 @@ func (s *Service) list(ctx context.Context, c Container, q ListQuery) ([]ObjectE
 		}
 	}
 	var out []ObjectEntry
-	var page []row
+	var page []line
 	base := c.ID + "/"
 	err := q.pages("id", base, func(w []store.Where, limit int) (names []string, err error) {
-		page, err = s.rows.Select(ctx, store.Select{Where: store.And(w...), Order: order(q.Reverse), Limit: limit})
+		page, err = s.lines.Select(ctx, store.Select{Where: store.And(w...), Order: order(q.Reverse), Limit: limit})
 		names = make([]string, len(page))
 		for i := range page {
 			names[i] = page[i].ID[len(base):]
@@ -315,8 +315,8 @@ func order(reverse bool) []store.Order {
 	return nil
 }
 
-func (r *row) entry() ObjectEntry {
-	e := ObjectEntry{Name: r.ID[idLen+1:], Bytes: r.Bytes, Etag: r.Etag, ContentType: r.ContentType, Modified: r.At, Kind: r.Kind, Target: r.Target, Version: r.Version, Latest: true}
+func (r *line) entry() ObjectEntry {
+	e := ObjectEntry{Name: r.ID[idLen+1:], Bytes: r.Bytes, Etag: r.Etag, ContentType: r.ContentType, Modified: r.At, Kind: r.Kind, Target: r.Target, Latest: true}
 	e.SLOEtag, _, _ = strings.Cut(r.ListEtag, ";")
 	e.S3Etag = S3Etag(r.Etag, r.ListEtag)
 	if r.Posted.After(r.At) {

@@ -86,7 +86,7 @@ func TestNothingPlainIsOnDisk(t *testing.T) {
 	}
 	require.Greater(t, seen, 8, "the search finds what is there in the open")
 	b, secret = story(t, testSecrets)
-	require.Greater(t, len(b), 1<<20)
+	require.Greater(t, len(b), 1<<19)
 	for _, s := range secret {
 		require.False(t, bytes.Contains(b, []byte(s)), "%q is on the disk", s)
 	}

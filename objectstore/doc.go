@@ -21,7 +21,9 @@
 //
 // Counts change in the transaction that changes the rows, and cannot drift. An
 // account, container or object is seen as it is as soon as its change is answered:
-// listings don't lag. Changes that come at the same time are committed together.
+// listings don't lag. Changes that come at the same time are committed together, and
+// made ready while the bytes that they name go to the disk. What is deleted or replaced
+// gives its room back a second later.
 //
 // Bodies stream; memory does not grow with an object's size. A body that ends early
 // leaves nothing.

@@ -1,11 +1,13 @@
 package objectstore_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -43,7 +45,6 @@ func (f *fuse) burn() (does, heard bool) {
 	return f.once, f.once
 }
 
-// mortalBlobs are cut off by a fuse.
 // ask is for storetest.Faulty, which has a call of its own for "committed, and
 // nobody heard of it".
 func (f *fuse) ask(string, string) error {
@@ -53,9 +54,41 @@ func (f *fuse) ask(string, string) error {
 	return nil
 }
 
+// mortalBlobs are cut off by a fuse. What was not waited for is not on the disk.
 type mortalBlobs struct {
 	blob.Store
 	f *fuse
+	// floating are the blobs that are not on the disk.
+	floating map[string]bool
+}
+
+func mortal(s blob.Store, f *fuse) mortalBlobs { return mortalBlobs{s, f, map[string]bool{}} }
+
+func (b mortalBlobs) Start(ctx context.Context, r io.Reader, n int64) (string, int64, func() error, error) {
+	key, size, err := b.Put(ctx, r, n)
+	if err != nil {
+		return "", 0, nil, err
+	}
+	b.floating[key] = true
+	return key, size, sync.OnceValue(func() error {
+		does, heard := b.f.burn()
+		if does {
+			delete(b.floating, key)
+		} else if err := b.Store.Delete(ctx, key); err != nil { // lost, whatever comes
+			return err
+		}
+		if !heard {
+			return errCrash
+		}
+		return nil
+	}), nil
+}
+
+// sink is a power cut.
+func (b mortalBlobs) sink(t *testing.T) {
+	for key := range b.floating {
+		require.NoError(t, b.Store.Delete(t.Context(), key))
+	}
 }
 
 func (b mortalBlobs) Put(ctx context.Context, r io.Reader, n int64) (string, int64, error) {
@@ -147,7 +180,7 @@ func TestOneFaultAtEveryCall(t *testing.T) {
 			require.NoError(t, engine.Migrate(t.Context(), objectstore.Schema(), true))
 			w := &world{engine: engine, blobs: blobs, ctx: as("p", "u", "member")}
 			var err error
-			w.Service, err = objectstore.New(objectstore.Config{Engine: storetest.Faulty(engine, f.ask), Blobs: mortalBlobs{blobs, f}, Grace: -time.Hour, Secrets: secrets})
+			w.Service, err = objectstore.New(objectstore.Config{Engine: storetest.Faulty(engine, f.ask), Blobs: mortal(blobs, f), Grace: -time.Hour, Secrets: secrets})
 			require.NoError(t, err)
 			acked := map[string]string{}
 			failed := life(w.ctx, w.Service, acked)
@@ -182,10 +215,12 @@ func TestCrashAtEveryCall(t *testing.T) {
 			f.left.Store(n)
 			engine, blobs := memstore.New(memstore.Options{}), &mem.Store{}
 			require.NoError(t, engine.Migrate(t.Context(), objectstore.Schema(), true))
-			dying, err := objectstore.New(objectstore.Config{Engine: storetest.Faulty(engine, f.ask), Blobs: mortalBlobs{blobs, f}, Secrets: secrets})
+			theirs := mortal(blobs, f)
+			dying, err := objectstore.New(objectstore.Config{Engine: storetest.Faulty(engine, f.ask), Blobs: theirs, Secrets: secrets})
 			require.NoError(t, err)
 			acked := map[string]string{}
 			died := life(as("p", "u", "member"), dying, acked)
+			theirs.sink(t)
 
 			w := &world{engine: engine, blobs: blobs, ctx: as("p", "u", "member")}
 			w.Service, err = objectstore.New(objectstore.Config{Engine: engine, Blobs: blobs, Grace: -time.Hour, Secrets: secrets})
@@ -208,6 +243,59 @@ func TestCrashAtEveryCall(t *testing.T) {
 			require.ErrorIs(t, died, errCrash)
 		}
 	}
+}
+
+// What can't be synced is refused, and nothing else that comes at the same time; the
+// object that it was to replace stays.
+func TestUnsyncedBytesAreNoObject(t *testing.T) {
+	blobs := unsyncable{&mem.Store{}}
+	w := newWorld(t, objectstore.Config{Blobs: blobs, Grace: -time.Hour})
+	w.container(t, "c")
+	w.put(t, "c", "bad", "old")
+	var wg sync.WaitGroup
+	errs := make([]error, 8)
+	for i := range errs {
+		wg.Go(func() {
+			name, body := fmt.Sprintf("good-%d", i), "fine"
+			if i == 3 {
+				name, body = "bad", "wrong"
+			}
+			_, errs[i] = w.Put(w.ctx, objectstore.NewObject{Ref: ref("c", name), Body: strings.NewReader(body), Size: -1})
+		})
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if i == 3 {
+			require.ErrorIs(t, err, errCrash)
+			continue
+		}
+		require.NoError(t, err)
+	}
+	got, err := w.get(ref("c", "bad"), objectstore.GetOptions{})
+	require.NoError(t, err)
+	require.Equal(t, "old", got)
+	require.Len(t, w.names(t, "c", objectstore.ListQuery{}), 8)
+	n, err := w.Sweep(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, n, "what it was is swept")
+	w.audit(t)
+}
+
+// unsyncable loses what is "wrong".
+type unsyncable struct{ *mem.Store }
+
+func (b unsyncable) Start(ctx context.Context, r io.Reader, _ int64) (string, int64, func() error, error) {
+	body, err := io.ReadAll(r)
+	if err != nil {
+		return "", 0, nil, err
+	}
+	key, n, err := b.Put(ctx, bytes.NewReader(body), -1)
+	return key, n, func() error {
+		if string(body) == "wrong" {
+			return errCrash
+		}
+		return nil
+	}, err
 }
 
 // A disk that is full refuses what is new, and keeps what there is.

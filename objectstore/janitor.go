@@ -32,11 +32,19 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	tidy()
 	note("projects", s.Compare(ctx))
+	// What is to be deleted gathers for a while: it costs a transaction and a sync,
+	// which those who put and delete would wait for.
+	var due <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.hint:
+			if due == nil {
+				due = time.After(gather)
+			}
+		case <-due:
+			due = nil
 			tidy()
 		case <-expire.C:
 			note("expired objects", s.Expire(ctx))
@@ -53,6 +61,9 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// gather is how long what is to be deleted may wait for more of the kind.
+const gather = time.Second
 
 // page is how many rows or blobs are worked on at once.
 const page = 500

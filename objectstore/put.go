@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/objectstore/blob"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -44,6 +45,8 @@ type NewObject struct {
 
 	// bytes is what the listing shows, when it isn't the blob's size.
 	bytes int64
+	// durable, if set, returns once the blob is.
+	durable func() error
 }
 
 // ErrEtag is a body whose MD5 is not the one promised.
@@ -204,7 +207,7 @@ func (s *Service) receive(ctx context.Context, n *NewObject) (Object, error) {
 			}
 			body = cipher.StreamReader{S: stream, R: body}
 		}
-		if o.Blob, o.Size, err = s.c.Blobs.Put(ctx, body, n.Size); err != nil {
+		if o.Blob, o.Size, n.durable, err = blob.Start(ctx, s.c.Blobs, body, n.Size); err != nil {
 			return o, err
 		}
 	}
@@ -232,7 +235,7 @@ func (s *Service) receive(ctx context.Context, n *NewObject) (Object, error) {
 
 // commitPut makes the row known.
 func (s *Service) commitPut(ctx context.Context, c Container, n *NewObject, o *Object) error {
-	ch := &change{containers: []string{c.ID}, objects: []string{o.ID}}
+	ch := &change{containers: []string{c.ID}, objects: []string{o.ID}, durable: n.durable}
 	legacy, err := s.legacyContainer(ctx, c)
 	if err != nil {
 		return err

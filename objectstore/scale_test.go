@@ -78,6 +78,7 @@ func BenchmarkMillion(b *testing.B) {
 		{"reverse-1000", 1000, objectstore.ListQuery{Limit: 1000, Reverse: true}},
 		{"prefix-1000", min(1000, total/1000), objectstore.ListQuery{Limit: 1000, Prefix: name(total / 2)[:4]}},
 		{"delimiter-1000", 1000, objectstore.ListQuery{Delimiter: "/"}},
+		{"prefix-delimiter-1000", min(1000, total/1000), objectstore.ListQuery{Limit: 1000, Prefix: name(total / 2)[:4], Delimiter: "/"}},
 		{"versions-1000", 1000, objectstore.ListQuery{Limit: 1000, Versions: true, Marker: name(total / 2)}},
 	} {
 		b.Run(page.name, func(b *testing.B) {
@@ -90,6 +91,18 @@ func BenchmarkMillion(b *testing.B) {
 			b.ReportMetric(float64(percentile(took, 99).Microseconds())/1000, "p99-ms")
 		})
 	}
+	b.Run("head", func(b *testing.B) {
+		for b.Loop() {
+			_, err := w.Container(w.ctx, ref("c"))
+			require.NoError(b, err)
+		}
+	})
+	b.Run("put", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			_, err := w.Put(w.ctx, objectstore.NewObject{Ref: ref("c", fmt.Sprintf("%s-%d", name(total/2), i)), Body: strings.NewReader("x"), Size: 1})
+			require.NoError(b, err)
+		}
+	})
 }
 
 // BenchmarkPuts puts small objects for good, by 16 clients into one container, each

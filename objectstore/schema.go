@@ -24,7 +24,7 @@ type Account struct {
 type Container struct {
 	ID      string            `store:"id,pk"`
 	Account string            `store:"account,unique=container_name"`
-	Name    string            `store:"name,unique=container_name"`
+	Name    string            `store:"name,unique=container_name,index"`
 	Created time.Time         `store:"created_at"`
 	Changed time.Time         `store:"changed_at"`
 	Policy  string            `store:"policy"`
@@ -134,8 +134,9 @@ type Version struct {
 	Data
 }
 
-// row is what a listing reads of an object.
-type row struct {
+// line is what a listing reads of an object: no more, since each column of ten thousand
+// rows counts.
+type line struct {
 	ID          string    `store:"id,pk"`
 	At          time.Time `store:"at"`
 	Posted      time.Time `store:"posted_at,null"`
@@ -145,7 +146,12 @@ type row struct {
 	ContentType string    `store:"content_type"`
 	Kind        string    `store:"kind"`
 	Target      string    `store:"target"`
-	Version     string    `store:"version"`
+}
+
+// row is what a listing of versions reads.
+type row struct {
+	line
+	Version string `store:"version"`
 }
 
 // garbage is a blob that no row names any more.

@@ -75,6 +75,7 @@ type Service struct {
 	accounts   *store.Table[Account]
 	containers *store.Table[Container]
 	objects    *store.Table[Object]
+	lines      *store.Table[line]
 	rows       *store.Table[row]
 	versions   *store.Table[Version]
 	garbage    *store.Table[garbage]
@@ -124,7 +125,7 @@ func New(c Config) (*Service, error) {
 	}
 	s := &Service{c: c, log: c.Log, hint: make(chan struct{}, 1),
 		accounts: store.NewTable[Account](c.Engine, "accounts"), containers: store.NewTable[Container](c.Engine, "containers"),
-		objects: store.NewTable[Object](c.Engine, "objects"), rows: store.NewTable[row](c.Engine, "objects"),
+		objects: store.NewTable[Object](c.Engine, "objects"), lines: store.NewTable[line](c.Engine, "objects"), rows: store.NewTable[row](c.Engine, "objects"),
 		versions: store.NewTable[Version](c.Engine, "versions"), garbage: store.NewTable[garbage](c.Engine, "garbage")}
 	s.cache.now, s.commits.s = c.Now, s
 	var err error

@@ -10,6 +10,8 @@ import (
 	"hash"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/objectstore/blob"
+	"github.com/nacre-cloud/nacre/store"
 )
 
 // Settings are the headers of a container (and none when there is no such
@@ -24,10 +26,45 @@ func (s *Service) Settings(ctx context.Context, r Ref) (map[string]string, error
 	return c.Meta, err
 }
 
+// maxNamesakes bounds SettingsNamed.
+const maxNamesakes = 100
+
+// SettingsNamed are the headers of containers of that name in whatever account, on the
+// same terms: a browser that asks about a bucket does not say whose it is.
+func (s *Service) SettingsNamed(ctx context.Context, container string) ([]map[string]string, error) {
+	cs, err := s.containers.Select(ctx, store.Select{Where: store.Eq("name", container), Limit: maxNamesakes})
+	if err != nil {
+		return nil, err
+	}
+	var out []map[string]string
+	for i := range cs {
+		switch err := s.live(ctx, cs[i].Account); {
+		case err == nil:
+			out = append(out, cs[i].Meta)
+		case !errors.Is(err, nacre.NotFound):
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
 // AccountSettings are the headers of an account, on the same terms.
 func (s *Service) AccountSettings(ctx context.Context, name string) (map[string]string, error) {
 	a, err := s.findAccount(ctx, name)
 	return a.Meta, err
+}
+
+// Usage is how full the store of the bytes is, for the reseller's administrator;
+// NotFound where it doesn't know.
+func (s *Service) Usage(ctx context.Context) (blob.Usage, error) {
+	r, ok := s.c.Blobs.(blob.Reporter)
+	switch {
+	case !s.Reseller(ctx):
+		return blob.Usage{}, denied(ctx)
+	case !ok:
+		return blob.Usage{}, notFound()
+	}
+	return r.Usage()
 }
 
 // Digests are the hashes that signatures may be made with.

@@ -299,7 +299,7 @@ func mergeVersions(rows []row, vs []Version, n int, name, after string) (es []Ob
 		}
 		if i < len(rows) && (j == len(vs) || rows[i].ID[idLen+1:] <= vs[j].Name) {
 			e := rows[i].entry()
-			e.Version = cmp.Or(e.Version, NullVersion)
+			e.Version = cmp.Or(rows[i].Version, NullVersion)
 			es, orders, seen = append(es, e), append(orders, "0"), e.Name
 			i++
 			continue

@@ -9,7 +9,7 @@ import (
 // Site is where a transaction began, for the errors of those who wait for it.
 // Taking one is cheap; it is put into words only by String.
 type Site struct {
-	pcs [16]uintptr
+	pcs [8]uintptr
 	n   int
 }
 

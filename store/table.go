@@ -99,12 +99,16 @@ func (t *Table[T]) One(ctx context.Context, ws ...Where) (T, error) {
 }
 
 // Page reads a page after the row whose id is marker (empty: the first page).
-// The marker must match where too: one that does not is ErrNoRow. Two statements
-// with a marker, one without.
-func (t *Table[T]) Page(ctx context.Context, q Select, marker string) ([]T, error) {
+// A marker that does not match where too is ErrNoRow; with visible it is one that does
+// not match that: what its user may see, though it may have ceased to match the filters
+// since the page that ended with it. Two statements with a marker, one without.
+func (t *Table[T]) Page(ctx context.Context, q Select, marker string, visible ...Where) ([]T, error) {
 	if marker != "" {
+		if len(visible) == 0 {
+			visible = []Where{q.Where}
+		}
 		count(ctx)
-		rows, err := t.engine.Select(ctx, t.info.def, Select{Where: And(q.Where, Eq(t.info.def.Key, marker)), Limit: 1})
+		rows, err := t.engine.Select(ctx, t.info.def, Select{Where: And(append(visible, Eq(t.info.def.Key, marker))...), Limit: 1})
 		if err != nil {
 			return nil, err
 		}
@@ -177,19 +181,9 @@ func (t *Table[T]) Update(ctx context.Context, id string, fn func(*T) error) (T,
 		if err := fn(&v); err != nil {
 			return err
 		}
-		after, err := t.encode(&v)
+		set, err := t.changes(before, &v)
 		if err != nil {
 			return err
-		}
-		set := Set{}
-		for i, c := range t.info.def.Columns {
-			nv := after.Values[i]
-			if c.Type == JSON {
-				nv = keepUnknown(before[i], nv, t.info.fields[i].typ)
-			}
-			if !sameValue(before[i], nv) {
-				set[c.Name] = nv
-			}
 		}
 		out = v
 		if len(set) == 0 {
@@ -206,6 +200,52 @@ func (t *Table[T]) Update(ctx context.Context, id string, fn func(*T) error) (T,
 		return err
 	})
 	return out, err
+}
+
+// changes are the columns in which v is not what was before.
+func (t *Table[T]) changes(before []any, v *T) (Set, error) {
+	after, err := t.encode(v)
+	if err != nil {
+		return nil, err
+	}
+	set := Set{}
+	for i, c := range t.info.def.Columns {
+		nv := after.Values[i]
+		if c.Type == JSON {
+			nv = keepUnknown(before[i], nv, t.info.fields[i].typ)
+		}
+		if !sameValue(before[i], nv) {
+			set[c.Name] = nv
+		}
+	}
+	return set, nil
+}
+
+// Replace writes the columns in which v differs from old, which was read in the
+// context's transaction and has the same key: one statement, for whoever has read
+// the row already. A JSON column that differs is written as a whole. A row that is
+// gone is ErrRaced.
+func (t *Table[T]) Replace(ctx context.Context, old, v *T) error {
+	if !Inside(ctx, t.engine) {
+		return ErrTx
+	}
+	before, err := t.encode(old)
+	if err != nil {
+		return err
+	}
+	set, err := t.changes(before.Values, v)
+	if err != nil || len(set) == 0 {
+		return err
+	}
+	if _, ok := set[t.info.def.Key]; ok {
+		return fmt.Errorf("store: %s: the primary key can't change", t.info.def.Name)
+	}
+	count(ctx)
+	n, err := t.engine.Update(ctx, t.info.def, Eq(t.info.def.Key, before.Values[t.info.pk]), set)
+	if err == nil && n == 0 {
+		err = ErrRaced
+	}
+	return err
 }
 
 // UpdateWhere sets columns on all rows that match and says how many. Values are

@@ -17,7 +17,10 @@ import (
 func secs(d time.Duration) string { return strconv.FormatInt(int64(d/time.Second), 10) }
 
 // stamp is a time in listings.
-func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000") }
+func stamp(t time.Time) string { return t.UTC().Format(stampLayout) }
+
+// stampLayout is that of times in listings.
+const stampLayout = "2006-01-02T15:04:05.000000"
 
 // modified is a Last-Modified header: the second after, so that a copy that is
 // dated by it is never older.

@@ -18,6 +18,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -43,6 +44,10 @@ type Config struct {
 	AuthURI string
 	// Domains are storage domains: container.account.DOMAIN is that container.
 	Domains []string
+	// Alias is the name that a host name is an alias of (a resolver's LookupCNAME), for
+	// aliases of names below Domains; nil leaves names as they are. What it says is
+	// believed for a minute.
+	Alias func(ctx context.Context, host string) (string, error)
 	// Origins may make cross-origin requests everywhere; containers have their own.
 	Origins []string
 	// Writes bounds the changes a second of each account; 0 is no bound.
@@ -64,6 +69,8 @@ type api struct {
 	svc   *objectstore.Service
 	rates rates
 	guard access.Guard
+
+	aliases aliases
 }
 
 // New is the handler.
@@ -114,11 +121,19 @@ func (a *answer) Write(b []byte) (int, error) {
 	return a.ResponseWriter.Write(b)
 }
 
+// WriteString implements io.StringWriter: what is long isn't copied.
+func (a *answer) WriteString(s string) (int, error) {
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
+	return io.WriteString(a.ResponseWriter, s)
+}
+
 // Unwrap is for http.ResponseController.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if a.S3 != nil && isS3(r) {
+	if a.S3 != nil && a.isS3(r) {
 		a.S3.ServeHTTP(w, r)
 		return
 	}
@@ -152,6 +167,10 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasPrefix(c.path, "/recon/"):
 		route = "/recon"
 		c.recon()
+		return
+	case strings.HasPrefix(c.path+"/", "/endpoints/"), strings.HasPrefix(c.path+"/", "/v1/endpoints/"):
+		route = "/endpoints"
+		c.endpoints(strings.TrimPrefix(strings.TrimPrefix(c.path, "/v1"), "/endpoints"))
 		return
 	case c.path == "/auth/v1.0" || c.path == "/auth/v1" || c.path == "/v1.0" || c.path == "/auth":
 		route = "/auth/v1.0"
@@ -368,7 +387,7 @@ func (c *call) body(status int, typ, body string) {
 	h.Set("Content-Length", fmt.Sprint(len(body)))
 	c.w.WriteHeader(status)
 	if c.r.Method != http.MethodHead {
-		_, _ = c.w.Write([]byte(body))
+		_, _ = io.WriteString(c.w, body)
 	}
 }
 

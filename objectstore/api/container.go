@@ -1,8 +1,6 @@
 package api
 
 import (
-	"encoding/json"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -122,57 +120,4 @@ func (c *call) getContainer() {
 		return
 	}
 	c.listing(f, c.objectsText(f, es, q.Versions))
-}
-
-type objectEntry struct {
-	Hash     string `json:"hash,omitempty"`
-	Modified string `json:"last_modified,omitempty"`
-	Bytes    *int64 `json:"bytes,omitempty"`
-	Name     string `json:"name,omitempty"`
-	Type     string `json:"content_type,omitempty"`
-	SLO      string `json:"slo_etag,omitempty"`
-	Link     string `json:"symlink_path,omitempty"`
-	Version  string `json:"version_id,omitempty"`
-	Latest   *bool  `json:"is_latest,omitempty"`
-	Subdir   string `json:"subdir,omitempty"`
-}
-
-func (c *call) objectsText(f string, es []objectstore.ObjectEntry, versions bool) string {
-	var b strings.Builder
-	switch f {
-	case "application/json":
-		out := make([]objectEntry, len(es))
-		for i := range es {
-			e := &es[i]
-			if e.Subdir {
-				out[i].Subdir = e.Name
-				continue
-			}
-			out[i] = objectEntry{Hash: e.Etag, Modified: stamp(e.Modified), Bytes: &e.Bytes, Name: e.Name, Type: e.ContentType, SLO: e.SLOEtag}
-			if e.Kind == objectstore.KindSymlink {
-				out[i].Link = "/v1/" + escapePath(e.Target)
-			}
-			if versions {
-				out[i].Version, out[i].Latest = e.Version, &e.Latest
-			}
-		}
-		text, _ := json.Marshal(out) // strings and numbers always can be
-		return string(text)
-	case "application/xml", "text/xml":
-		fmt.Fprintf(&b, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<container name=\"%s\">", escapeXML(c.ref.Container))
-		for _, e := range es {
-			if e.Subdir {
-				fmt.Fprintf(&b, "<subdir name=\"%s\"><name>%s</name></subdir>", escapeXML(e.Name), escapeXML(e.Name))
-				continue
-			}
-			fmt.Fprintf(&b, "<object><name>%s</name><hash>%s</hash><bytes>%d</bytes><content_type>%s</content_type><last_modified>%s</last_modified></object>",
-				escapeXML(e.Name), e.Etag, e.Bytes, escapeXML(e.ContentType), stamp(e.Modified))
-		}
-		b.WriteString("</container>")
-	default:
-		for _, e := range es {
-			b.WriteString(e.Name + "\n")
-		}
-	}
-	return b.String()
 }

@@ -2,9 +2,7 @@ package api
 
 import (
 	"encoding/json"
-	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -52,6 +50,9 @@ func (c *call) info() {
 	if len(c.Domains) > 0 {
 		doc["domain_remap"] = map[string]any{"default_reseller_prefix": c.svc.Prefix()}
 	}
+	if c.Alias != nil {
+		doc["cname_lookup"] = map[string]any{"lookup_depth": 1}
+	}
 	if c.Login != nil {
 		doc["tempauth"] = map[string]any{"account_acls": true}
 	}
@@ -74,26 +75,6 @@ func (c *call) info() {
 func (c *call) crossdomain() {
 	c.body(http.StatusOK, "application/xml", "<?xml version=\"1.0\"?>\n<!DOCTYPE cross-domain-policy SYSTEM \"http://www.adobe.com/xml/dtds/cross-domain-policy.dtd\" >\n"+
 		"<cross-domain-policy>\n<allow-access-from domain=\"*\" secure=\"false\" />\n</cross-domain-policy>")
-}
-
-// recon shows what of Swift's recon has a meaning here.
-func (c *call) recon() {
-	var doc any
-	switch strings.TrimPrefix(c.path, "/recon/") {
-	case "version":
-		doc = map[string]string{"version": swiftVersion}
-	case "time":
-		doc = float64(time.Now().UnixMicro()) / 1e6
-	default:
-		c.plain(http.StatusNotFound)
-		return
-	}
-	body, err := json.Marshal(doc)
-	if err != nil {
-		c.fail(err)
-		return
-	}
-	c.body(http.StatusOK, "application/json", string(body))
 }
 
 // login is the old way to get a token: a user ("project:user") and a key in
@@ -121,42 +102,6 @@ func (c *call) login() {
 		out.Set("X-Auth-Token-Expires", secs(left))
 	}
 	c.plain(http.StatusOK)
-}
-
-// remap turns container.account.DOMAIN/object into the path of that object; false
-// when it has been answered.
-func (c *call) remap() bool {
-	host := c.r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	for _, d := range c.Domains {
-		head, ok := strings.CutSuffix(strings.ToLower(host), "."+strings.ToLower(strings.TrimPrefix(d, ".")))
-		if !ok {
-			continue
-		}
-		parts := strings.Split(head, ".")
-		if len(parts) > 2 {
-			c.text(http.StatusBadRequest, "Bad domain in host header")
-			return false
-		}
-		account, container := parts[len(parts)-1], ""
-		if len(parts) == 2 {
-			container = "/" + parts[0]
-		}
-		prefix := c.svc.Prefix()
-		if !strings.HasPrefix(strings.ToLower(account), strings.ToLower(prefix)) {
-			// A host name has no underscore: AUTH-x is AUTH_x.
-			account = strings.TrimPrefix(strings.Replace(account, strings.ToLower(strings.Replace(prefix, "_", "-", 1)), "", 1), prefix)
-		} else {
-			account = account[len(prefix):]
-		}
-		if p := c.path; !strings.HasPrefix(p, "/v1/"+prefix) {
-			c.path = "/v1/" + prefix + account + container + p
-		}
-		return true
-	}
-	return true
 }
 
 // rates bounds the changes of each account.

@@ -1,13 +1,13 @@
 // Package blob is the contract between the object store and whatever keeps the
 // bytes of objects: a small [Store] interface that imports the module root only.
-// Engines: blob/fs (files; the embedded default) and blob/mem (tests).
+// Engines: blob/fs (files; the embedded default), blob/rados (Ceph) and blob/mem (tests).
 // blob/blobtest is the suite that each passes.
 //
 // A blob is written once and never changed. Its key is made by the store, so a
 // store may say in it where the bytes are and needs no index of its own. Names,
 // accounts, metadata and counts are not the store's business: the object store
-// keeps them as rows, commits a row only after Put has returned, and takes away
-// what no row names with Walk and Delete. A crash at any instant therefore leaves
+// keeps them as rows, commits a row only after Put has returned (or the wait of
+// [Starter]), and takes away what no row names with Walk and Delete. A crash at any instant therefore leaves
 // at worst a blob that nobody knows, never an object without bytes.
 package blob
 
@@ -44,6 +44,37 @@ type Store interface {
 	Verify(ctx context.Context, key string) error
 	// Close ends all use. Blobs that are being read may be cut off.
 	Close() error
+}
+
+// Starter is a Store that knows a blob's key before the blob is durable, so that what
+// is to name it can be made ready meanwhile.
+type Starter interface {
+	// Start is Put but that the blob need not be durable yet: it is once wait has
+	// returned nil, and must not be relied on before. An error of wait's is for good. It
+	// may be called more than once, or not at all; nil says that there is nothing to wait
+	// for.
+	Start(ctx context.Context, r io.Reader, size int64) (key string, n int64, wait func() error, err error)
+}
+
+// Start is s's own Start, or Put where s has none.
+func Start(ctx context.Context, s Store, r io.Reader, size int64) (key string, n int64, wait func() error, err error) {
+	if st, ok := s.(Starter); ok {
+		return st.Start(ctx, r, size)
+	}
+	key, n, err = s.Put(ctx, r, size)
+	return key, n, nil, err
+}
+
+// Reporter is a Store that knows how full it is.
+type Reporter interface {
+	Usage() (Usage, error)
+}
+
+// Usage is how many bytes a store has room for, how many of them are free, and how many
+// blobs were damaged and are set aside.
+type Usage struct {
+	Size, Free int64
+	Rotten     int
 }
 
 // Info is what Walk shows of a blob.

@@ -6,9 +6,9 @@
 // It serves buckets, objects, copies, multipart uploads (kept as static large
 // objects, their parts in the container BUCKET+segments), both listings, versions,
 // deletion of many, canned ACLs, policies that let everybody read, tags, lifecycles
-// that expire objects, presigned URLs; signatures of version 4 (in headers, in the
-// query, by chunk, with trailing checksums) and 2; path and virtual-host style. What
-// it does not have, it says: other policies and lifecycles, CORS rules, encryption by
+// that expire objects, CORS rules, presigned URLs; signatures of version 4 (in headers,
+// in the query, by chunk, with trailing checksums) and 2; path and virtual-host style.
+// What it does not have, it says: other policies and lifecycles, encryption by
 // customers' keys and object locks answer as a bucket without them, or NotImplemented.
 //
 // An object that was put by either API is read by the other. The owner of a bucket
@@ -112,7 +112,17 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Trans-Id", c.id)
 	c.ctx = rest.WithRequestID(r.Context(), c.id)
 	c.where()
-	if err := c.authenticate(); err != nil {
+	if r.Method == http.MethodOptions {
+		if err := c.preflight(); err != nil {
+			c.fail(err)
+		}
+		return
+	}
+	err := c.authenticate()
+	if err == nil {
+		err = c.cors()
+	}
+	if err != nil {
 		c.fail(err)
 		return
 	}
@@ -168,7 +178,7 @@ func (c *call) route() func() error {
 			{"policy", map[string]func() error{"GET": c.getPolicy, "PUT": c.putPolicy, "DELETE": c.deletePolicy}},
 			{"policyStatus", map[string]func() error{"GET": c.policyStatus}},
 			{"lifecycle", map[string]func() error{"GET": c.getLifecycle, "PUT": c.putLifecycle, "DELETE": c.deleteLifecycle}},
-			{"cors", map[string]func() error{"GET": c.none("NoSuchCORSConfiguration")}},
+			{"cors", map[string]func() error{"GET": c.getCORS, "PUT": c.putCORS, "DELETE": c.deleteCORS}},
 			{"tagging", map[string]func() error{"GET": c.getBucketTags, "PUT": c.putBucketTags, "DELETE": c.deleteBucketTags}},
 			{"encryption", map[string]func() error{"GET": c.none("ServerSideEncryptionConfigurationNotFoundError")}},
 			{"object-lock", map[string]func() error{"GET": c.none("ObjectLockConfigurationNotFoundError")}},
@@ -244,7 +254,7 @@ func (e *s3Error) Error() string { return e.code + ": " + e.message }
 
 // faults are S3's errors by their code.
 var faults = map[string]s3Error{
-	"AccessDenied": {403, "", "Access Denied."}, "SignatureDoesNotMatch": {403, "", "The request signature we calculated does not match the signature you provided. Check your key and signing method."},
+	"AccessDenied": {403, "", "Access Denied."}, "AccessForbidden": {403, "", "Access Forbidden."}, "SignatureDoesNotMatch": {403, "", "The request signature we calculated does not match the signature you provided. Check your key and signing method."},
 	"InvalidAccessKeyId": {403, "", "The AWS Access Key Id you provided does not exist in our records."}, "RequestTimeTooSkewed": {403, "", "The difference between the request time and the current time is too large."},
 	"NoSuchBucket": {404, "", "The specified bucket does not exist."}, "NoSuchKey": {404, "", "The specified key does not exist."}, "NoSuchVersion": {404, "", "The specified version does not exist."},
 	"NoSuchUpload":     {404, "", "The specified multipart upload does not exist. The upload ID might be invalid, or the multipart upload might have been aborted or completed."},

@@ -83,7 +83,7 @@ func scanned(c *store.Column, v any) (any, error) {
 	case string:
 		switch c.Type {
 		case store.Text:
-			return x, nil
+			return v, nil // and not x, which would be boxed anew
 		case store.JSON:
 			return []byte(x), nil
 		}
@@ -97,7 +97,7 @@ func scanned(c *store.Column, v any) (any, error) {
 	case int64:
 		switch c.Type {
 		case store.Int, store.Time:
-			return x, nil
+			return v, nil
 		case store.Bool:
 			return x != 0, nil
 		case store.Float:

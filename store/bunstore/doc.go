@@ -42,6 +42,13 @@
 // columns; one that is the key or in an index takes 1,024 bytes at most, less where
 // an index has more than three such columns, and a longer value is nacre.Invalid.
 //
+// # In the process
+//
+// On Linux the first OpenSQLite gives the process's SQLite (modernc.org/sqlite) other
+// mutexes than the driver's, which are slow there. A connection's own is none, so that,
+// as database/sql has it, one goroutine at a time may use a connection. In a program
+// that has opened a database with that driver before, all stays as it is.
+//
 // # How it is built
 //
 // Conditions become SQL in where.go, the same for all databases but for what

@@ -107,7 +107,7 @@ func (e *Engine) run(ctx context.Context, x *tx, fn func(ctx context.Context) er
 		return err
 	}
 	return x.Commit(ctx, func() error {
-		if _, err := s.exec(ctx, plain("COMMIT")); err != nil {
+		if _, err := s.exec(ctx, query{text: "COMMIT"}); err != nil {
 			return e.failure(ctx, err, nil)
 		}
 		committed = true
@@ -121,7 +121,7 @@ func (e *Engine) run(ctx context.Context, x *tx, fn func(ctx context.Context) er
 func (e *Engine) begin(ctx context.Context, s *session) error {
 	since := time.Now()
 	for {
-		_, err := s.exec(ctx, plain(e.dialect.begin()))
+		_, err := s.exec(ctx, query{text: e.dialect.begin()})
 		if err == nil {
 			return nil
 		}

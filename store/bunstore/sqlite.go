@@ -66,6 +66,7 @@ func openSQLite(path string, o Options) (*Engine, error) {
 	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
+	useMutexes()
 	d := &sqliteDialect{qgen: schema.NewQueryGen(sqlitedialect.New())}
 	drv := new(sqlite.Driver)
 	if err := drv.RegisterDeterministicScalarFunction("nacre_match", 2, d.matchFunc); err != nil {

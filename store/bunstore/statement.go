@@ -42,6 +42,9 @@ type scanner struct {
 	vals []any
 	into []any
 	rev  int64
+	// free is room for the values of rows to come; what is made next is for room rows.
+	free []any
+	room int
 }
 
 func newScanner(def *store.TableDef) *scanner {
@@ -58,7 +61,13 @@ func (s *scanner) row(rows *sql.Rows) (store.Row, error) {
 	if err := rows.Scan(s.into...); err != nil {
 		return store.Row{}, err
 	}
-	out := store.Row{Values: make([]any, len(s.vals)), Rev: s.rev}
+	n := len(s.vals)
+	if len(s.free) < n {
+		s.free = make([]any, n*max(s.room, 1))
+		s.room = min(2*max(s.room, 1), 64)
+	}
+	out := store.Row{Values: s.free[:n:n], Rev: s.rev}
+	s.free = s.free[n:]
 	for i := range s.vals {
 		v, err := scanned(&s.def.Columns[i], s.vals[i])
 		if err != nil {

@@ -234,6 +234,8 @@ func (s suite) update(t *testing.T) {
 	require.NoError(t, err)
 	require.JSONEq(t, `{"color":"blue","newer":{"x":1}}`, string(row.Values[def.Pos("meta")].([]byte)))
 
+	s.replace(t, tb, ctx)
+
 	_, err = tb.things.Update(ctx, "a", func(v *thing) error { v.ID = "z"; return nil })
 	require.Error(t, err)
 	boom := nacre.Errorf(nacre.Conflict, "x", "no")
@@ -242,6 +244,36 @@ func (s suite) update(t *testing.T) {
 	v, err = tb.things.Get(ctx, "a")
 	require.NoError(t, err)
 	require.EqualValues(t, 3, v.Size)
+}
+
+// replace writes what differs from a row that was read, in the transaction only.
+func (s suite) replace(t *testing.T, tb tables, ctx context.Context) {
+	old, err := tb.things.Get(ctx, "b")
+	require.NoError(t, err)
+	v := old
+	v.Owner, v.Count, v.Hash = "c", ptr(4), []byte{1}
+	require.ErrorIs(t, tb.things.Replace(ctx, &old, &v), store.ErrTx, "not without a transaction")
+	in := func(old, v thing) error {
+		return store.InTx(ctx, tb.engine, func(ctx context.Context) error { return tb.things.Replace(ctx, &old, &v) })
+	}
+	require.NoError(t, in(old, v))
+	got, err := tb.things.Get(ctx, "b")
+	require.NoError(t, err)
+	require.Equal(t, v, got)
+	row, err := tb.engine.Get(ctx, tb.things.Def(), "b", false)
+	require.NoError(t, err)
+	require.NoError(t, in(v, v))
+	same, err := tb.engine.Get(ctx, tb.things.Def(), "b", false)
+	require.NoError(t, err)
+	require.Equal(t, row.Rev, same.Rev, "nothing to write")
+	moved := v
+	moved.ID = "moved"
+	require.Error(t, in(v, moved))
+	gone, other := v, v
+	gone.ID, other.ID, other.Size = "gone", "gone", 9
+	err = in(gone, other)
+	require.ErrorIs(t, err, nacre.Unavailable, "a row that is gone is a lost race, each time")
+	require.ErrorIs(t, err, store.ErrRaced)
 }
 
 func (s suite) badInput(t *testing.T) {

@@ -205,6 +205,21 @@ func (s suite) order(t *testing.T) {
 	}
 	_, err = tb.things.Page(ctx, store.Select{Where: store.Eq("size", 1)}, "none")
 	require.ErrorIs(t, err, store.ErrNoRow)
+
+	// A marker that matches the filter no more, but may be seen.
+	active, other := store.Eq("active", true), store.Eq("active", false)
+	gone, err := tb.things.Select(ctx, store.Select{Where: other, Limit: 1})
+	require.NoError(t, err)
+	q := store.Select{Where: active, Limit: 100}
+	_, err = tb.things.Page(ctx, q, gone[0].ID)
+	require.ErrorIs(t, err, store.ErrNoRow)
+	_, err = tb.things.Page(ctx, q, gone[0].ID, active)
+	require.ErrorIs(t, err, store.ErrNoRow)
+	page, err := tb.things.Page(ctx, q, gone[0].ID, store.All())
+	require.NoError(t, err)
+	want, err := tb.things.Select(ctx, store.Select{Where: store.And(active, store.Greater("id", gone[0].ID))})
+	require.NoError(t, err)
+	require.Equal(t, thingIDs(want), thingIDs(page))
 }
 
 func (s suite) aggregate(t *testing.T) {

@@ -34,6 +34,7 @@ func Run(t *testing.T, open func(tb testing.TB) blob.Store) {
 	t.Run("deleted", func(t *testing.T) { deleted(t, open(t)) })
 	t.Run("read to the end while deleted", func(t *testing.T) { deletedWhileRead(t, open(t)) })
 	t.Run("many at once", func(t *testing.T) { concurrent(t, open(t)) })
+	t.Run("started, and waited for later", func(t *testing.T) { started(t, open(t)) })
 	t.Run("keys that were never made", func(t *testing.T) { strangers(t, open(t)) })
 }
 
@@ -201,6 +202,59 @@ func concurrent(t *testing.T, s blob.Store) {
 	close(fail)
 	require.NoError(t, <-fail)
 	require.Equal(t, want, keys(t, s))
+}
+
+// What was started is a blob once it was waited for, in whatever order; nothing minds
+// that one is not waited for, or is deleted before.
+func started(t *testing.T, s blob.Store) {
+	want := map[string]int64{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	fail := make(chan error, 8)
+	for w := range 8 {
+		wg.Go(func() {
+			var waits []func() error
+			for i := range 20 {
+				data := Bytes(w*9000 + i)
+				key, n, wait, err := blob.Start(context.Background(), s, bytes.NewReader(data), -1)
+				switch {
+				case err != nil:
+					fail <- err
+					return
+				case i == 5:
+					if err := s.Delete(context.Background(), key); err != nil {
+						fail <- err
+						return
+					}
+				default:
+					mu.Lock()
+					want[key] = n
+					mu.Unlock()
+				}
+				if wait != nil && i != 7 {
+					waits = append(waits, wait, wait)
+				}
+			}
+			for i := len(waits) - 1; i >= 0; i-- {
+				if err := waits[i](); err != nil {
+					fail <- err
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(fail)
+	require.NoError(t, <-fail)
+	Put(t, s, nil)
+	got := keys(t, s)
+	for key, n := range want {
+		require.Equal(t, n, got[key])
+		b, err := Get(s, key, 0, -1)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(Bytes(int(n)), b))
+	}
+	require.Len(t, got, len(want)+1, "and what was deleted is gone")
 }
 
 func strangers(t *testing.T, s blob.Store) {

@@ -62,7 +62,11 @@ type Store struct {
 	bufs    sync.Pool
 }
 
-var _ blob.Store = (*Store)(nil)
+var (
+	_ blob.Store    = (*Store)(nil)
+	_ blob.Starter  = (*Store)(nil)
+	_ blob.Reporter = (*Store)(nil)
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -95,26 +99,42 @@ func New(dir string, o Options) (*Store, error) {
 }
 
 // Put implements blob.Store.
-func (s *Store) Put(ctx context.Context, r io.Reader, _ int64) (string, int64, error) {
+func (s *Store) Put(ctx context.Context, r io.Reader, size int64) (string, int64, error) {
+	key, n, wait, err := s.Start(ctx, r, size)
+	if err == nil && wait != nil {
+		err = wait()
+	}
+	if err != nil {
+		return "", 0, err
+	}
+	return key, n, nil
+}
+
+// Start implements blob.Starter.
+func (s *Store) Start(ctx context.Context, r io.Reader, _ int64) (string, int64, func() error, error) {
 	buf := s.bufs.Get().(*[]byte)
 	defer s.bufs.Put(buf)
 	n, err := readChunk(r, *buf)
 	if err != nil {
-		return "", 0, err
+		return "", 0, nil, err
 	}
 	if err := s.room(n); err != nil {
 		// What is deleted from a segment is given back once it is no longer written to.
 		s.segs.seal()
-		return "", 0, err
+		return "", 0, nil, err
 	}
 	if n == chunk {
-		return s.putLarge(ctx, *buf, r)
+		key, n, err := s.putLarge(ctx, *buf, r)
+		return key, n, nil, err
 	}
 	if err := ctx.Err(); err != nil {
-		return "", 0, err
+		return "", 0, nil, err
 	}
-	key, err := s.segs.put((*buf)[:n])
-	return key, int64(n), full(err)
+	w, err := s.segs.put((*buf)[:n])
+	if err != nil {
+		return "", 0, nil, full(err)
+	}
+	return w.at.key(), int64(n), func() error { return full(w.wait()) }, nil
 }
 
 // room is ErrFull when n more bytes would take of what is to stay free.
@@ -211,6 +231,17 @@ func (s *Store) Rotten() ([]string, error) {
 		out = append(out, e.Name())
 	}
 	return out, err
+}
+
+// Usage implements blob.Reporter.
+func (s *Store) Usage() (blob.Usage, error) {
+	var u blob.Usage
+	rotten, err := s.Rotten()
+	if err == nil {
+		u.Rotten = len(rotten)
+		u.Size, u.Free, err = space(s.dir)
+	}
+	return u, err
 }
 
 // Close implements blob.Store.

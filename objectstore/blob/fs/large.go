@@ -36,8 +36,14 @@ func (s *Store) putLarge(ctx context.Context, first []byte, r io.Reader) (_ stri
 		return "", 0, err
 	}
 	if n == 0 {
-		key, err := s.segs.put(first)
-		return key, int64(len(first)), full(err)
+		w, err := s.segs.put(first)
+		if err == nil {
+			err = w.wait()
+		}
+		if err != nil {
+			return "", 0, full(err)
+		}
+		return w.at.key(), int64(len(first)), nil
 	}
 	var id [16]byte
 	_, _ = rand.Read(id[:])

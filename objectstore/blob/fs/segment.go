@@ -79,8 +79,9 @@ type segments struct {
 	max  int64
 	sync bool
 
-	// mu guards what follows. Records are queued under it; one goroutine at a time
-	// (the one that finds writing false) writes and syncs what has gathered.
+	// mu guards what follows. Records are queued under it. The one that finds writing
+	// false writes what has gathered; a goroutine of its own syncs that, and goes on with
+	// what has come meanwhile.
 	mu      sync.Mutex
 	cond    *sync.Cond
 	writing bool
@@ -96,11 +97,19 @@ type segments struct {
 	files files
 }
 
+// waiting is a record on its way to the disk.
 type waiting struct {
 	rec []byte
 	at  place
-	err error
-	end bool
+	// placed is closed once the record is written, and at is known; failed says that it
+	// could not be. synced is closed once it is on the disk, or is not for err.
+	placed, synced chan struct{}
+	failed, err    error
+}
+
+func (w *waiting) wait() error {
+	<-w.synced
+	return w.err
 }
 
 func (s *segments) open(dir string, limit int64, durable bool) error {
@@ -147,53 +156,73 @@ func (s *segments) list() ([]uint64, error) {
 	return out, err
 }
 
-// put appends a blob and returns when it is synced.
-func (s *segments) put(data []byte) (string, error) {
-	w := &waiting{rec: record(data, time.Now())}
+// put appends a blob. It is written when put returns.
+func (s *segments) put(data []byte) (*waiting, error) {
+	w := &waiting{rec: record(data, time.Now()), placed: make(chan struct{}), synced: make(chan struct{})}
 	w.at.size = int64(len(data))
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.closed {
-		return "", os.ErrClosed
+		s.mu.Unlock()
+		return nil, os.ErrClosed
 	}
 	s.queue = append(s.queue, w)
-	for !w.end {
-		if s.writing {
-			s.cond.Wait()
-			continue
-		}
-		s.writing = true
-		batch := s.queue
-		s.queue = nil
-		s.mu.Unlock()
-		s.write(batch)
-		s.mu.Lock()
-		s.writing = false
-		for _, b := range batch {
-			b.end = true
-		}
-		s.cond.Broadcast()
+	var mine []*waiting
+	if !s.writing {
+		s.writing, mine, s.queue = true, s.queue, nil
 	}
-	return w.at.key(), w.err
+	s.mu.Unlock()
+	if mine != nil {
+		err := s.write(mine)
+		go s.settle(mine, err)
+	} else {
+		<-w.placed
+	}
+	return w, w.failed
 }
 
-// write writes and syncs a batch. Only the goroutine that set writing calls it,
-// so active, seg and off are its own. After a failure the segment is left, since
-// what it holds at its end is not known.
-func (s *segments) write(batch []*waiting) {
-	fail := func(err error) {
-		if s.active != nil {
-			_ = s.active.Close()
-			s.leave()
+// settle syncs what was written, if it was, and then writes and syncs what has
+// gathered, until nothing has.
+func (s *segments) settle(batch []*waiting, err error) {
+	for {
+		if err == nil && s.sync {
+			if err = datasync(s.active); err != nil {
+				s.abandon()
+			}
 		}
 		for _, w := range batch {
 			w.err = err
+			close(w.synced)
 		}
+		s.mu.Lock()
+		batch, s.queue = s.queue, nil
+		if len(batch) == 0 {
+			s.writing = false
+			s.cond.Broadcast()
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+		err = s.write(batch)
 	}
-	var b []byte
-	if len(batch) == 1 {
-		b = batch[0].rec
-	} else {
+}
+
+// write writes a batch. Only the goroutine that set writing, or the one that goes on
+// for it, calls it, so active, seg and off are its own.
+func (s *segments) write(batch []*waiting) error {
+	err := s.append(batch)
+	if err != nil {
+		s.abandon()
+	}
+	for _, w := range batch {
+		w.failed = err
+		close(w.placed)
+	}
+	return err
+}
+
+func (s *segments) append(batch []*waiting) error {
+	b := batch[0].rec
+	if len(batch) > 1 {
 		n := 0
 		for _, w := range batch {
 			n += len(w.rec)
@@ -204,8 +233,7 @@ func (s *segments) write(batch []*waiting) {
 		}
 	}
 	if err := s.roll(int64(len(b))); err != nil {
-		fail(err)
-		return
+		return err
 	}
 	off := s.off
 	for _, w := range batch {
@@ -213,16 +241,19 @@ func (s *segments) write(batch []*waiting) {
 		off += int64(len(w.rec))
 	}
 	if _, err := s.active.WriteAt(b, s.off); err != nil {
-		fail(err)
-		return
-	}
-	if s.sync {
-		if err := datasync(s.active); err != nil {
-			fail(err)
-			return
-		}
+		return err
 	}
 	s.off = off
+	return nil
+}
+
+// abandon leaves the segment after a failure, since what it holds at its end is not
+// known.
+func (s *segments) abandon() {
+	if s.active != nil {
+		_ = s.active.Close()
+		s.leave()
+	}
 }
 
 // leave says that the active segment is no longer written to. Removals look, so it
