@@ -71,6 +71,7 @@ type Transport struct {
 	conn    *amqp.Connection
 	out     *outlet
 	nextURL int
+	lost    bool // it was said that no broker answers
 	closed  bool
 }
 
@@ -138,14 +139,30 @@ func (t *Transport) connect() (*amqp.Connection, error) {
 		Properties: amqp.Table{"connection_name": "nacre"}})
 	if err != nil {
 		t.nextURL++
-		return nil, fmt.Errorf("amqp: %s: %w", without(url), err)
+		err = fmt.Errorf("amqp: %s: %w", without(url), err)
+		if !t.lost && t.conn != nil {
+			t.lost = true
+			t.o.Log.Warn("the broker does not answer; trying again and again", "error", err)
+		}
+		return nil, &lostError{err}
 	}
 	if err := t.declareExchanges(conn); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
+	if t.lost {
+		t.lost = false
+		t.o.Log.Warn("the broker answers again")
+	}
 	t.conn, t.out = conn, nil
 	return conn, nil
 }
+
+// lostError is that no broker answers: said once for a transport, not by each of its
+// subscriptions.
+type lostError struct{ error }
+
+// Unwrap gives what came of the attempt.
+func (e *lostError) Unwrap() error { return e.error }
 
 var credentials = regexp.MustCompile(`//[^@/]*@`)
 

@@ -2,6 +2,7 @@ package amqp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -97,6 +98,9 @@ func (s subscriber) run(ctx context.Context, topic string, in *intake, out chan<
 		var err error
 		if in, err = s.open(topic); err != nil {
 			in = nil
+			if lost := (*lostError)(nil); errors.As(err, &lost) {
+				continue
+			}
 			s.t.o.Log.Warn("subscription lost; trying again", "topic", topic, "error", err)
 		}
 	}

@@ -1,17 +1,9 @@
 package realserver
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"net/url"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -43,7 +35,7 @@ func MariaDB(t testing.TB) *Maria {
 	out, err := install.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	m := &Maria{dir: dir, port: Port(t)}
-	certificate(t, dir)
+	certificate(t, dir, attr)
 	m.process = process{t: t, make: func() *exec.Cmd {
 		c := exec.Command(server, "--no-defaults", "--datadir="+data, "--socket="+m.Socket(), "--pid-file="+filepath.Join(dir, "pid"), "--bind-address=127.0.0.1", "--port="+strconv.Itoa(m.port),
 			"--ssl-cert="+m.CA(), "--ssl-key="+filepath.Join(dir, "key.pem"),
@@ -75,22 +67,6 @@ func (m *Maria) TLSURL(t testing.TB, database string) string {
 	t.Helper()
 	m.SQL(t, "CREATE OR REPLACE USER secure@'%' IDENTIFIED BY 'se:cret/?' REQUIRE SSL; GRANT ALL ON "+database+".* TO secure@'%'")
 	return fmt.Sprintf("mariadb://secure:%s@127.0.0.1:%d/%s?tls=true&ca=%s", url.QueryEscape("se:cret/?"), m.port, database, m.CA())
-}
-
-// certificate writes one for 127.0.0.1 that signs itself, and its key.
-func certificate(t testing.TB, dir string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
-	cert, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
-	require.NoError(t, err)
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	require.NoError(t, err)
-	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: cert}, "key.pem": {Type: "PRIVATE KEY", Bytes: private}} {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o644)) //nolint:gosec // the server's user reads it; a key of this test
-	}
 }
 
 // URL is the one of a database, for the user root; an empty name is no database.

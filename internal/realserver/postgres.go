@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -17,6 +18,9 @@ type PostgreSQL struct {
 	process
 	bin, dir string
 	n        atomic.Int64
+	// for TLS, over TCP
+	port int
+	cert string
 }
 
 // Postgres starts a server (Debian's postgresql) that forgets all at the end. Its
@@ -27,7 +31,9 @@ func Postgres(t testing.TB) *PostgreSQL {
 	require.NoError(t, err)
 	require.NotEmpty(t, bins, "PostgreSQL is not installed (apt-get install postgresql)")
 	dir, attr := directory(t, "pg", "postgres")
-	p := &PostgreSQL{bin: slices.Max(bins), dir: dir}
+	p := &PostgreSQL{bin: slices.Max(bins), dir: dir, port: Port(t)}
+	var key string
+	p.cert, key = certificate(t, dir, attr)
 	data := filepath.Join(dir, "data")
 	initdb := exec.Command(filepath.Join(p.bin, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8",
 		"--locale", "C.UTF-8", "--locale-provider", "icu", "--icu-locale", "en")
@@ -35,11 +41,13 @@ func Postgres(t testing.TB) *PostgreSQL {
 	out, err := initdb.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	p.process = process{t: t, make: func() *exec.Cmd {
-		c := exec.Command(filepath.Join(p.bin, "postgres"), "-D", data, "-k", dir, "-c", "listen_addresses=",
+		c := exec.Command(filepath.Join(p.bin, "postgres"), "-D", data, "-k", dir, "-c", "listen_addresses=127.0.0.1", "-c", "port="+strconv.Itoa(p.port), "-c", "ssl=on", "-c", "ssl_cert_file="+p.cert, "-c", "ssl_key_file="+key,
 			"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off", "-c", "deadlock_timeout=50ms")
 		c.SysProcAttr, c.Dir = attr, dir
 		return c
-	}, up: func() error { return exec.Command(filepath.Join(p.bin, "pg_isready"), "-q", "-h", dir).Run() }}
+	}, up: func() error {
+		return exec.Command(filepath.Join(p.bin, "pg_isready"), "-q", "-h", dir, "-p", strconv.Itoa(p.port)).Run()
+	}}
 	p.begin(t)
 	t.Cleanup(p.Stop) // before it would be killed, which leaves shared memory behind
 	return p
@@ -52,7 +60,7 @@ func (p *PostgreSQL) Stop() { p.end(syscall.SIGINT) }
 func (p *PostgreSQL) Database(t testing.TB) string {
 	t.Helper()
 	name := fmt.Sprintf("t%d", p.n.Add(1))
-	out, err := exec.Command(filepath.Join(p.bin, "createdb"), "-h", p.dir, "-U", "postgres", name).CombinedOutput()
+	out, err := exec.Command(filepath.Join(p.bin, "createdb"), "-h", p.dir, "-p", strconv.Itoa(p.port), "-U", "postgres", name).CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	return fmt.Sprintf("host=%s user=postgres dbname=%s sslmode=disable", p.dir, name)
+	return fmt.Sprintf("host=%s port=%d user=postgres dbname=%s sslmode=disable", p.dir, p.port, name)
 }

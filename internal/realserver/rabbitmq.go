@@ -18,6 +18,7 @@ import (
 type Rabbit struct {
 	process
 	port int
+	tls  int
 	env  []string
 	attr *syscall.SysProcAttr
 }
@@ -28,10 +29,13 @@ func RabbitMQ(t testing.TB) *Rabbit {
 	const server = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 	require.FileExists(t, server, "RabbitMQ is not installed (apt-get install rabbitmq-server)")
 	dir, attr := directory(t, "rabbitmq", "rabbitmq")
-	r := &Rabbit{port: Port(t), attr: attr}
+	r := &Rabbit{port: Port(t), tls: Port(t), attr: attr}
+	cert, key := certificate(t, dir, attr)
+	conf := filepath.Join(dir, "rabbitmq.conf")
+	require.NoError(t, os.WriteFile(conf, fmt.Appendf(nil, "listeners.ssl.1 = 127.0.0.1:%d\nssl_options.certfile = %s\nssl_options.keyfile = %s\n", r.tls, cert, key), 0o644)) //nolint:gosec // the server's user reads it
 	epmd := Port(t)
 	r.env = append(os.Environ(), "HOME="+dir, "RABBITMQ_NODENAME=nacre"+strconv.Itoa(r.port)+"@localhost", "RABBITMQ_NODE_IP_ADDRESS=127.0.0.1",
-		"RABBITMQ_NODE_PORT="+strconv.Itoa(r.port), "RABBITMQ_DIST_PORT="+strconv.Itoa(Port(t)), "RABBITMQ_MNESIA_BASE="+dir, "RABBITMQ_LOG_BASE="+dir,
+		"RABBITMQ_NODE_PORT="+strconv.Itoa(r.port), "RABBITMQ_DIST_PORT="+strconv.Itoa(Port(t)), "RABBITMQ_CONFIG_FILE="+conf, "RABBITMQ_MNESIA_BASE="+dir, "RABBITMQ_LOG_BASE="+dir,
 		"RABBITMQ_ENABLED_PLUGINS_FILE="+filepath.Join(dir, "plugins"), "ERL_EPMD_PORT="+strconv.Itoa(epmd), "ERL_EPMD_ADDRESS=127.0.0.1",
 		`RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}`)
 	r.process = process{t: t, make: func() *exec.Cmd {
@@ -56,6 +60,12 @@ func RabbitMQ(t testing.TB) *Rabbit {
 
 // URL is the broker's, for its default user.
 func (r *Rabbit) URL() string { return fmt.Sprintf("amqp://guest:guest@127.0.0.1:%d/", r.port) }
+
+// TLSURL is the broker's with TLS.
+func (r *Rabbit) TLSURL() string { return fmt.Sprintf("amqps://guest:guest@127.0.0.1:%d/", r.tls) }
+
+// TLSPort is where the broker speaks TLS.
+func (r *Rabbit) TLSPort() string { return strconv.Itoa(r.tls) }
 
 // UserURL is the broker's, for another user.
 func (r *Rabbit) UserURL(user, password string) string {

@@ -1,21 +1,13 @@
 package realserver
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/go-ldap/ldap/v3"
 	"github.com/stretchr/testify/require"
@@ -40,7 +32,12 @@ func OpenLDAP(t testing.TB) *Slapd {
 	dir := t.TempDir()
 	s := &Slapd{URL: fmt.Sprintf("ldap://127.0.0.1:%d", Port(t)), LDAPS: fmt.Sprintf("ldaps://127.0.0.1:%d", Port(t)),
 		Suffix: "dc=example,dc=com", RootDN: "cn=root,dc=example,dc=com", RootPassword: "root secret"}
-	s.certificate(t, dir)
+	var key string
+	s.CertFile, key = certificate(t, dir, nil)
+	crt, err := os.ReadFile(s.CertFile)
+	require.NoError(t, err)
+	s.Pool = x509.NewCertPool()
+	require.True(t, s.Pool.AppendCertsFromPEM(crt))
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "db"), 0o700))
 	file := filepath.Join(dir, "slapd.conf")
 	require.NoError(t, os.WriteFile(file, fmt.Appendf(nil, `include /etc/ldap/schema/core.schema
@@ -52,14 +49,14 @@ pidfile %[1]s/pid
 modulepath /usr/lib/ldap
 moduleload back_mdb
 TLSCertificateFile %[2]s
-TLSCertificateKeyFile %[1]s/key
+TLSCertificateKeyFile %[6]s
 sizelimit size.soft=10 size.hard=unlimited size.prtotal=unlimited
 database mdb
 suffix %[3]q
 rootdn %[4]q
 rootpw %[5]q
 directory %[1]s/db
-`, dir, s.CertFile, s.Suffix, s.RootDN, s.RootPassword), 0o600))
+`, dir, s.CertFile, s.Suffix, s.RootDN, s.RootPassword, key), 0o600))
 	s.process = process{t: t, make: func() *exec.Cmd {
 		c := exec.Command(server, "-d", "0", "-f", file, "-h", s.URL+" "+s.LDAPS)
 		c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -84,23 +81,4 @@ func (s *Slapd) Root(t testing.TB) *ldap.Conn {
 	t.Cleanup(func() { _ = c.Close() })
 	require.NoError(t, c.Bind(s.RootDN, s.RootPassword))
 	return c
-}
-
-// certificate makes one for 127.0.0.1, and the pool that trusts it.
-func (s *Slapd) certificate(t testing.TB, dir string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "slapd"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
-	require.NoError(t, err)
-	raw, err := x509.MarshalECPrivateKey(key)
-	require.NoError(t, err)
-	crt := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	s.CertFile = filepath.Join(dir, "crt")
-	require.NoError(t, os.WriteFile(s.CertFile, crt, 0o600))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "key"), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw}), 0o600))
-	s.Pool = x509.NewCertPool()
-	require.True(t, s.Pool.AppendCertsFromPEM(crt))
 }

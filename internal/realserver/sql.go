@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -21,11 +23,17 @@ func (p *PostgreSQL) Areas(t testing.TB, areas ...string) string {
 			"CREATE DATABASE nacre_" + a + " OWNER nacre_" + a,
 			"REVOKE CONNECT ON DATABASE nacre_" + a + " FROM PUBLIC",
 		} {
-			out, err := exec.Command(filepath.Join(p.bin, "psql"), "-h", p.dir, "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-c", s).CombinedOutput()
+			out, err := exec.Command(filepath.Join(p.bin, "psql"), "-h", p.dir, "-p", strconv.Itoa(p.port), "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-c", s).CombinedOutput()
 			require.NoError(t, err, "%s", out)
 		}
 	}
-	return fmt.Sprintf("host=%s user=nacre_{area} dbname=nacre_{area} sslmode=disable", p.dir)
+	return fmt.Sprintf("host=%s port=%d user=nacre_{area} dbname=nacre_{area} sslmode=disable", p.dir, p.port)
+}
+
+// TLS is what Areas gave for connections over TCP, with TLS and a certificate that is
+// checked.
+func (p *PostgreSQL) TLS(areas string) string {
+	return strings.NewReplacer("host="+p.dir, "host=127.0.0.1", "sslmode=disable", "sslmode=verify-full sslrootcert="+p.cert).Replace(areas)
 }
 
 // Areas makes a database and an account for each area, each account good for its own

@@ -6,7 +6,9 @@
 // its current step, persists where it goes next, and goes on until it is done. If
 // the worker dies, another takes over when the lease lapses. Each claim has a
 // lease number of its own, and a step writes only through [Job.Tx], which checks that
-// number: a worker that was thought dead can't write any more.
+// number: a worker that was thought dead can't write any more. Work that takes the place
+// of other work (a deletion, of a creation) begins when the step that runs has ended, in
+// whichever process, so that what the step has under way is there to be cleared away.
 //
 // A step is named, idempotent and level-triggered: it looks at what is. It never
 // waits for a host: it sends, returns [Again], and the report wakes it

@@ -177,7 +177,9 @@ type Begin struct {
 }
 
 // Put adds work for an object, in the context's transaction. Work that the
-// object had is replaced: its worker loses the lease and can't write any more.
+// object had is replaced: its worker loses the lease and can't write any more. What it
+// has under way outside may still happen, so the new work begins when that worker has
+// ended, in whichever process it is, or when its lease lapses.
 func (r *Reconciler) Put(ctx context.Context, kind, id string, b Begin) error {
 	if !store.Inside(ctx, r.c.Engine) {
 		return store.ErrTx
@@ -215,6 +217,7 @@ func (r *Reconciler) Put(ctx context.Context, kind, id string, b Begin) error {
 	}
 	_, err = r.rows.Update(ctx, w.ID, func(x *Work) error {
 		w.Lease, w.Woken = x.Lease+1, x.Woken+1
+		w.Owner, w.LeaseUntil = x.Owner, x.LeaseUntil
 		*x = w
 		return nil
 	})
@@ -437,6 +440,7 @@ func (r *Reconciler) drive(ctx context.Context, w Work) {
 	for again := true; again && ctx.Err() == nil; {
 		var err error
 		if again, err = r.once(ctx, j); errors.Is(err, ErrLost) {
+			r.letGo(ctx, w)
 			return
 		} else if err != nil && ctx.Err() == nil {
 			// The store itself fails. What is not given back here is found
@@ -451,6 +455,19 @@ func (r *Reconciler) drive(ctx context.Context, w Work) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBack)
 		defer cancel()
 		_ = j.release(ctx, 0)
+		r.letGo(ctx, w)
+	}
+}
+
+// letGo lets others have work that took the place of w while we drove it: it waits for
+// us.
+func (r *Reconciler) letGo(ctx context.Context, w Work) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBack)
+	defer cancel()
+	_, err := r.rows.UpdateWhere(ctx, store.And(store.Eq("id", w.ID), store.Eq("owner", r.owner), store.Greater("lease", w.Lease)),
+		store.Set{"lease_until": time.Now().UTC(), "owner": ""})
+	if err != nil {
+		r.c.Log.Warn("work waits for a lease to lapse", "area", r.c.Area, "id", w.ID, "error", err)
 	}
 }
 
@@ -561,11 +578,8 @@ func (r *Reconciler) expire(ctx context.Context, h Handler, j *Job, cause error)
 		r.c.Log.Error("expiring", "area", r.c.Area, "id", j.ID, "error", err)
 		return j.finish(ctx, Again(r.backoff(j.Tries)), err)
 	}
-	if err = j.finish(ctx, Next{kind: nextDone, over: !j.Deadline.IsZero()}, nil); errors.Is(err, ErrLost) {
-		// Expire put other work in its place.
-		err = nil
-	}
-	return err
+	// It is ErrLost where Expire put other work in its place.
+	return j.finish(ctx, Next{kind: nextDone, over: !j.Deadline.IsZero()}, nil)
 }
 
 func (r *Reconciler) backoff(tries int) time.Duration {

@@ -87,7 +87,7 @@ type Service struct {
 	// Versions is nil for a service without microversions.
 	Versions *Microversions
 	Routes   []Route
-	// Tokens validates X-Auth-Token. Nil leaves the caller to the context
+	// Tokens validates X-Auth-Token; one that has CacheFor is asked as often again only. Nil leaves the caller to the context
 	// (in-process use behind somebody else's authentication).
 	Tokens nacre.TokenValidator
 	// AuthURI is announced in WWW-Authenticate on a 401; relative to the host
@@ -121,6 +121,9 @@ type group struct{ rows []*Route }
 func (s *Service) Handler() http.Handler {
 	s.mux, s.groups = http.NewServeMux(), map[string]*group{}
 	s.guard = access.Guard{Tokens: s.Tokens, Service: s.Name}
+	if slow, ok := s.Tokens.(interface{ CacheFor() time.Duration }); ok {
+		s.guard.CacheFor = slow.CacheFor()
+	}
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
 	}

@@ -15,9 +15,9 @@ func LightTopics(topic string) bool {
 }
 
 // Pause waits before the nth try, until the context ends (false): from 50 ms up to
-// 5 s, jittered, so that a thousand hosts don't come back as one.
+// 2 s, jittered, so that a thousand hosts don't come back as one.
 func Pause(ctx context.Context, n int) bool {
-	d := min(50*time.Millisecond<<min(n, 7), 5*time.Second)
+	d := min(50*time.Millisecond<<min(n, 7), 2*time.Second)
 	return Wait(ctx, d/2+rand.N(d)) //nolint:gosec // jitter
 }
 
