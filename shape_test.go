@@ -75,10 +75,14 @@ var (
 	// contracts are what an area, its agents and drivers share.
 	contracts = []string{"compute/hypervisor", "network/dataplane", "image/backend", "objectstore/blob"}
 	// parts are an area's own: sub-areas and helpers without HTTP or hardware.
-	subareas = map[string][]string{"compute": {"compute/placement", "compute/scheduler", "compute/metadata"}, "image": {"image/metadefs"}, "network": {"network/ipam"}, "identity": {"identity/federation", "identity/oauth1", "identity/fernet", "identity/passhash", "identity/awssign"}}
+	subareas = map[string][]string{"compute": {"compute/placement", "compute/scheduler", "compute/metadata"}, "image": {"image/metadefs"}, "network": {"network/ipam"}, "identity": {"identity/kit", "identity/catalog", "identity/limit", "identity/appcred", "identity/password", "identity/revoke", "identity/assignment", "identity/credential", "identity/domainconfig", "identity/federation", "identity/oauth1", "identity/fernet", "identity/passhash", "identity/awssign"}}
 	heavy    = []string{"github.com/uptrace/bun", "modernc.org/sqlite", "github.com/jackc/pgx", "github.com/ThreeDotsLabs/watermill", "libvirt.org", "github.com/vishvananda",
 		"github.com/google/nftables", "github.com/gophercloud", "github.com/prometheus"}
 )
+
+func isSubarea(rel string) bool {
+	return slices.ContainsFunc(areas, func(a string) bool { return slices.Contains(subareas[a], rel) })
+}
 
 // layer is where a package stands in the house: imports go to lower ones only.
 func layer(rel string) (string, int) {
@@ -89,7 +93,7 @@ func layer(rel string) (string, int) {
 		return "kits", 1
 	case slices.Contains(contracts, rel):
 		return "contracts", 2
-	case slices.Contains(areas, rel), slices.ContainsFunc(areas, func(a string) bool { return slices.Contains(subareas[a], rel) }):
+	case slices.Contains(areas, rel), isSubarea(rel):
 		return "areas", 3
 	case under(rel, areas...):
 		return "adapters", 4
@@ -137,7 +141,7 @@ var rules = []struct {
 	},
 	{
 		name: "areas know no machinery", holds: func(r string) bool {
-			return slices.Contains(areas, r) || r == "compute/placement" || r == "compute/scheduler"
+			return slices.Contains(areas, r) || isSubarea(r) && r != "compute/metadata"
 		},
 		refuse: func(_, imp string) bool { return under(imp, heavy...) || imp == "net/http" },
 		reason: "what OpenStack decides is apart from how it is kept, told and served",
@@ -150,8 +154,8 @@ var rules = []struct {
 		reason: "a driver of somebody else's takes the contract and the vocabulary only",
 	},
 	{
-		name: "sub-areas don't know their parent", holds: func(r string) bool { return under(r, "compute/placement", "compute/scheduler", "compute/metadata") },
-		refuse: func(_, imp string) bool { return imp == module+"/compute" }, deep: true,
+		name: "sub-areas don't know their parent", holds: isSubarea,
+		refuse: func(r, imp string) bool { return imp == module+"/"+strings.Split(r, "/")[0] }, deep: true,
 		reason: "a sub-area has its own service, tables and policy",
 	},
 	{
@@ -206,7 +210,8 @@ var rules = []struct {
 	{
 		name: "only compositions import servers",
 		holds: func(r string) bool {
-			return !under(r, "servers/allinone", "servers/cloudtest", "servers/nacre", "servers/parts", "examples")
+			return !under(r, "servers/allinone", "servers/identity", "servers/image", "servers/compute", "servers/network", "servers/objectstore",
+				"servers/cloudtest", "servers/nacre", "servers/parts", "examples")
 		},
 		refuse: func(r, imp string) bool { return imp == module+"/servers" },
 		reason: "nothing below knows how it is put together",

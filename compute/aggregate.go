@@ -233,6 +233,7 @@ func (s *Service) rezone(ctx context.Context, number int64, refusal string, kind
 		if _, err := s.hosts.UpdateWhere(ctx, store.Eq("name", h), store.Set{"zone": to}); err != nil {
 			return err
 		}
+		store.AfterCommit(ctx, s.free.forget)
 	}
 	return nil
 }

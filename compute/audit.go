@@ -7,6 +7,7 @@ import (
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/compute/placement"
+	"github.com/nacre-cloud/nacre/store"
 )
 
 // Audit says what does not hold that always must: each server on its way has
@@ -66,8 +67,17 @@ func (s *Service) Audit(ctx context.Context) ([]nacre.Finding, error) {
 			found("work", id, "is for a server that is not there")
 		}
 	}
+	moves := map[string]bool{}
+	for _, sv := range live {
+		if sv.Move != nil {
+			moves[sv.Move.Migration] = true
+		}
+	}
+	if err := s.auditMigrations(ctx, moves, work, found); err != nil {
+		return nil, err
+	}
 	for consumer := range allocated {
-		if live[consumer] == nil {
+		if live[consumer] == nil && !moves[consumer] {
 			found("allocation", consumer, "is held by a server that is not there")
 		}
 	}
@@ -90,21 +100,44 @@ func (s *Service) auditAllocation(sv *Server, hosts map[string]Host, allocated m
 		}
 		return
 	}
-	h, ok := hosts[sv.Host]
-	if !ok {
-		found("server", sv.ID, "is on host %s, which is not known", sv.Host)
-		return
-	}
-	want := resources(*sv)
-	got := have[h.ID]
-	for class, n := range want {
-		if got[class] != n {
-			found("server", sv.ID, "has %d of %s allocated on %s, its flavor says %d", got[class], class, sv.Host, n)
+	check := func(host string, have map[string]placement.Resources, want placement.Resources) {
+		h, ok := hosts[host]
+		if !ok {
+			found("server", sv.ID, "is on host %s, which is not known", host)
+			return
 		}
+		for class, n := range want {
+			if got := have[h.ID][class]; got != n {
+				found("server", sv.ID, "has %d of %s allocated on %s, its flavor says %d", got, class, host, n)
+			}
+		}
+	}
+	if m := sv.Move; m != nil && sv.OtherHost != "" {
+		// The server's own is its place on the new host; the migration holds the old one.
+		source, target := sv.Host, sv.OtherHost
+		if m.Switched {
+			source, target = target, source
+		}
+		check(target, have, resources(wantOf(sv)))
+		check(source, allocated[m.Migration], held(m))
+	} else {
+		check(sv.Host, have, resources(*sv))
 	}
 	if len(have) > 1 {
 		found("server", sv.ID, "holds allocations on %d hosts", len(have))
 	}
+}
+
+// auditMigrations looks that what goes on goes on: a migration that is under way is a
+// server's, or has work of its own.
+func (s *Service) auditMigrations(ctx context.Context, moves, work map[string]bool, found finder) error {
+	list, err := s.migrations.Where(ctx, store.Not(store.In("status", []string{"confirmed", "reverted", "completed", "cancelled", "done", "error"})))
+	for _, m := range list {
+		if !moves[m.ID] && !work[m.ServerID] {
+			found("migration", m.ID, "is %s and nothing works on it", m.Status)
+		}
+	}
+	return err
 }
 
 func (s *Service) auditTags(ctx context.Context, live map[string]*Server, found finder) error {

@@ -15,6 +15,7 @@ import (
 	"github.com/nacre-cloud/nacre/bus"
 	"github.com/nacre-cloud/nacre/bus/bustest"
 	"github.com/nacre-cloud/nacre/compute"
+	"github.com/nacre-cloud/nacre/compute/hypervisor"
 	"github.com/nacre-cloud/nacre/compute/internal/computetest"
 	"github.com/nacre-cloud/nacre/store"
 	"github.com/nacre-cloud/nacre/store/storetest"
@@ -39,38 +40,85 @@ func (s story) settled(t *testing.T) {
 	}), "servers are still on their way")
 }
 
-// tell makes, stops, starts and deletes a server. A request that fails by the
-// planted fault is made again, as a user would, unless the service died.
-func (s story) tell(t *testing.T, flavor string) {
-	me := computetest.User("p1")
-	try := func(f func() error) {
-		t.Helper()
-		for !s.crashed.Load() {
-			err := f()
-			if err == nil || nacre.KindOf(err) == nacre.Conflict || nacre.KindOf(err) == nacre.NotFound {
-				break // a repetition of what was done, though nobody learned of it
-			}
-			require.ErrorIs(t, err, errCrash)
+// try makes a request. One that fails by the planted fault is made again, as a user
+// would, unless the service died.
+func (s story) try(t *testing.T, f func() error) {
+	t.Helper()
+	for !s.crashed.Load() {
+		err := f()
+		if err == nil || nacre.KindOf(err) == nacre.Conflict || nacre.KindOf(err) == nacre.NotFound {
+			break // a repetition of what was done, though nobody learned of it
 		}
-		s.settled(t)
+		require.ErrorIs(t, err, errCrash)
 	}
-	id := ""
-	try(func() error {
-		svs, err := s.c.Compute.CreateServers(me, computetest.NewServer(flavor, 1))
+	s.settled(t)
+}
+
+func (s story) boot(t *testing.T, flavor string) (id string) {
+	t.Helper()
+	s.try(t, func() error {
+		svs, err := s.c.Compute.CreateServers(computetest.User("p1"), computetest.NewServer(flavor, 1))
 		if err == nil {
 			id = svs[0].ID
 		}
 		return err
 	})
-	try(func() error { return s.c.Compute.Do(me, id, compute.Stop) })
-	try(func() error { return s.c.Compute.Do(me, id, compute.Start) })
-	try(func() error { return s.c.Compute.DeleteServer(me, id, "os_compute_api:servers:delete") })
+	return id
+}
+
+// tellLife makes, stops, starts and deletes a server.
+func (s story) tellLife(t *testing.T, flavor string) {
+	me := computetest.User("p1")
+	id := s.boot(t, flavor)
+	s.try(t, func() error { return s.c.Compute.Do(me, id, compute.Stop) })
+	s.try(t, func() error { return s.c.Compute.Do(me, id, compute.Start) })
+	s.try(t, func() error { return s.c.Compute.DeleteServer(me, id, "os_compute_api:servers:delete") })
+}
+
+// tellCold migrates a server, takes that back, migrates it again and for good.
+func (s story) tellCold(t *testing.T, flavor string) {
+	id, admin := s.boot(t, flavor), computetest.Admin()
+	s.try(t, func() error { return s.c.Compute.Migrate(admin, id, "") })
+	s.try(t, func() error { return s.c.Compute.RevertResize(admin, id) })
+	s.try(t, func() error { return s.c.Compute.Migrate(admin, id, "") })
+	s.try(t, func() error { return s.c.Compute.ConfirmResize(admin, id) })
+}
+
+// tellLive has a server migrate while it runs; the second time the new host refuses it.
+func (s story) tellLive(t *testing.T, flavor string) {
+	id, admin := s.boot(t, flavor), computetest.Admin()
+	s.try(t, func() error { return s.c.Compute.LiveMigrate(admin, id, "") })
+	for _, d := range s.c.Drivers {
+		d.Fault("Land", id, func(context.Context, string) error { return nacre.Errorf(nacre.Conflict, "", "no") })
+	}
+	s.try(t, func() error { return s.c.Compute.LiveMigrate(admin, id, "") })
+}
+
+// tellRescue has a server built anew, and again on another host when its own is gone.
+func (s story) tellRescue(t *testing.T, flavor string) {
+	id, admin := s.boot(t, flavor), computetest.Admin()
+	s.try(t, func() error {
+		_, err := s.c.Compute.RebuildServer(admin, id, compute.Rebuild{ImageID: computetest.ImageID})
+		return err
+	})
+	svs, err := s.rows.Where(context.Background())
+	require.NoError(t, err)
+	if len(svs) == 0 || svs[0].Host == "" {
+		return
+	}
+	host := svs[0].Host
+	s.c.StopHost(host)
+	time.Sleep(2 * time.Minute) // in a bubble: until the host counts as down
+	s.try(t, func() error { return s.c.Compute.Evacuate(admin, id, "", false) })
+	if !s.crashed.Load() {
+		s.c.StartHost(host)
+	}
 }
 
 // faultAt tells the story with the n-th store call failing, and all after it when
 // the service dies there; then it holds a service on what is left to bringing
 // everything to rest and leaving nothing. It reports whether the fault was met.
-func faultAt(t *testing.T, open func() store.Engine, n int64, dies bool) (met bool) {
+func faultAt(t *testing.T, tell func(story, *testing.T, string), open func() store.Engine, n int64, dies bool) (met bool) {
 	synctest.Test(t, func(t *testing.T) {
 		e := open()
 		t.Cleanup(func() { require.NoError(t, e.Close()) })
@@ -95,7 +143,7 @@ func faultAt(t *testing.T, open func() store.Engine, n int64, dies bool) (met bo
 		c := computetest.Start(t, w, computetest.Through(faulty))
 		flavor := c.Flavor()
 		armed.Store(true)
-		story{c, store.NewTable[compute.Server](e, "server"), &crashed}.tell(t, flavor)
+		tell(story{c, store.NewTable[compute.Server](e, "server"), &crashed}, t, flavor)
 		armed.Store(false)
 		if dies {
 			c.Stop()
@@ -107,7 +155,8 @@ func faultAt(t *testing.T, open func() store.Engine, n int64, dies bool) (met bo
 		require.NoError(t, err)
 		for _, sv := range left {
 			require.False(t, sv.Transitional(), "call %d: %s %s", n, sv.VMState, sv.TaskState)
-			require.Contains(t, []string{"ACTIVE", "SHUTOFF", "ERROR"}, sv.Status(), "call %d", n)
+			require.Contains(t, []string{"ACTIVE", "SHUTOFF", "ERROR", "VERIFY_RESIZE"}, sv.Status(), "call %d", n)
+			oneGuest(t, c, &sv)
 			if sv.Status() == "ERROR" {
 				require.NotEmpty(t, sv.Fault.Message)
 			}
@@ -121,13 +170,32 @@ func faultAt(t *testing.T, open func() store.Engine, n int64, dies bool) (met bo
 	return met
 }
 
+// oneGuest requires that a server's guest runs on its host, if it should run, and
+// nowhere else; that nothing is left of it on a host that is none of its own; and that
+// its ports are where it is.
+func oneGuest(t *testing.T, c *computetest.Cloud, sv *compute.Server) {
+	t.Helper()
+	if sv.VMState == compute.VMActive || sv.VMState == compute.VMResized {
+		c.Eventually("it runs", func() bool { return where(t, c, sv.ID)[sv.Host] == hypervisor.Running })
+		active, others := c.Nets.Bindings(sv.ID, 0)
+		require.Equal(t, sv.Host, active)
+		require.Empty(t, others)
+	}
+	for host, power := range where(t, c, sv.ID) {
+		if host != sv.Host {
+			require.Equal(t, sv.OtherHost, host)
+			require.Equal(t, hypervisor.Shutdown, power)
+		}
+	}
+}
+
 // everyCall plants the fault at every store call, or at every few as steps says,
 // until the story ends before it.
-func everyCall(t *testing.T, dies bool, steps map[string]int64) {
+func everyCall(t *testing.T, tell func(story, *testing.T, string), dies bool, steps map[string]int64) {
 	for name, open := range computetest.Engines(t) {
 		t.Run(name, func(t *testing.T) {
 			n := int64(1)
-			for ; faultAt(t, open, n, dies); n += steps[name] {
+			for ; faultAt(t, tell, open, n, dies); n += steps[name] {
 			}
 			require.Greater(t, n, int64(100), "the story is longer than that")
 		})
@@ -135,11 +203,26 @@ func everyCall(t *testing.T, dies bool, steps map[string]int64) {
 }
 
 func TestServiceDiesAtEveryStoreCall(t *testing.T) {
-	everyCall(t, true, map[string]int64{"memstore": 1, "sqlite": 13})
+	everyCall(t, story.tellLife, true, map[string]int64{"memstore": 1, "sqlite": 13})
 }
 
 func TestStoreCallsFailOnce(t *testing.T) {
-	everyCall(t, false, map[string]int64{"memstore": 3, "sqlite": 17})
+	everyCall(t, story.tellLife, false, map[string]int64{"memstore": 3, "sqlite": 17})
+}
+
+// moves are the stories of servers that change hosts.
+var moves = map[string]func(story, *testing.T, string){"cold": story.tellCold, "live": story.tellLive, "rescue": story.tellRescue}
+
+func TestServiceDiesAtEveryStoreCallOfAMove(t *testing.T) {
+	for name, tell := range moves {
+		t.Run(name, func(t *testing.T) { everyCall(t, tell, true, map[string]int64{"memstore": 19, "sqlite": 151}) })
+	}
+}
+
+func TestStoreCallsOfAMoveFailOnce(t *testing.T) {
+	for name, tell := range moves {
+		t.Run(name, func(t *testing.T) { everyCall(t, tell, false, map[string]int64{"memstore": 37, "sqlite": 173}) })
+	}
 }
 
 func TestMessagesAreLostDoubledAndReordered(t *testing.T) {

@@ -51,6 +51,17 @@ type Networks interface {
 	SetGroup(ctx context.Context, projectID, serverID, group string, add bool) error
 	// Unplug releases one port of a server in the same way.
 	Unplug(ctx context.Context, projectID, serverID, portID string) error
+	// BindPorts gives every port of a server an inactive binding to a second host, which
+	// then wires it too: what a move needs before the guest runs there. A port that is
+	// bound to that host, actively or not, is left as it is.
+	BindPorts(ctx context.Context, projectID, serverID, host string) error
+	// ActivatePorts makes the bindings to a host the active ones; those that were become
+	// inactive, and their host keeps the wiring. What is active already stays so. A port
+	// that has no binding to the host is a nacre.NotFound.
+	ActivatePorts(ctx context.Context, projectID, serverID, host string) error
+	// UnbindPorts takes away the inactive bindings to a host, whose wiring goes. Active
+	// ones are left alone; nothing to take away is success.
+	UnbindPorts(ctx context.Context, projectID, serverID, host string) error
 }
 
 // NetworkRequest is what a user asked of a server's networks.

@@ -23,6 +23,16 @@
 // A server becomes ACTIVE only after its ports are wired: the guest is built
 // paused, the data plane reports its ports, then the guest runs.
 //
+// A server that moves (resize, cold and live migration) has a Move in its row until it
+// is at rest: what is wanted of its second host and what that host said. Its place on
+// the new host is its own, what it had on the old one the migration holds, until the
+// move is confirmed or taken back. At every moment one host owns the guest; what the
+// other has is destroyed by a tombstone, and only when it is known where the guest is.
+// A live migration that fails, is called off or takes too long leaves the guest where
+// it runs; while neither host can be asked where that is, the server stays MIGRATING. An
+// evacuation is a new build on another host; the old host, which must be down,
+// destroys what it has when it comes back.
+//
 // A server group's policy holds however many of its servers are placed at once: the
 // claim of a host looks again, under the group's lock. A host is in one zone, and
 // nothing moves a server into another.

@@ -3,63 +3,86 @@ package compute
 import (
 	"context"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/nacre-cloud/nacre/compute/placement"
+	"github.com/nacre-cloud/nacre/compute/scheduler"
+	"github.com/nacre-cloud/nacre/store"
 )
 
-// freeFor is how long what is free on the hosts is remembered. It is a hint for
-// choosing: the claim counts again, under the provider's lock.
-const freeFor = 100 * time.Millisecond
+// The hosts, and what is free on them, are remembered for freeFor, or, where there are
+// so many that reading them is work, for freeShare times as long as that took, up to
+// freeMost. It is a hint for choosing: the claim counts again, under the provider's
+// lock, and a refusal is never by what is remembered.
+const (
+	freeFor   = 100 * time.Millisecond
+	freeShare = 10
+	freeMost  = time.Second
+)
 
-// freeHint is what was free a moment ago, with what was claimed here since.
+// freeHint is what was free a moment ago, with what was claimed here since. What get
+// gives is not changed afterwards.
 type freeHint struct {
-	mu   sync.Mutex
-	at   time.Time
-	byID map[string]placement.Free
-	old  bool // the last get was not fresh
+	mu    sync.Mutex
+	until time.Time
+	hosts map[string]Host
+	list  []scheduler.Host // by name
+	old   bool             // the last get was not fresh
 }
 
-// get returns what is free by provider; the map is the caller's.
-func (f *freeHint) get(ctx context.Context, p *placement.Service) (map[string]placement.Free, error) {
+// get returns the hosts, by name and as the scheduler sees them, except for Up.
+func (f *freeHint) get(ctx context.Context, s *Service) (map[string]Host, []scheduler.Host, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.old = f.byID != nil && time.Since(f.at) < freeFor
-	if !f.old {
-		list, err := p.FreeOf(ctx)
-		if err != nil {
-			return nil, err
-		}
-		f.at, f.byID = time.Now(), make(map[string]placement.Free, len(list))
-		for _, x := range list {
-			f.byID[x.Provider.ID] = x
-		}
+	begun := time.Now()
+	if f.old = f.list != nil && begun.Before(f.until); f.old {
+		return f.hosts, f.list, nil
 	}
-	out := make(map[string]placement.Free, len(f.byID))
-	for id, x := range f.byID {
-		x.Used = maps.Clone(x.Used)
-		out[id] = x
+	rows, err := s.hosts.Select(ctx, store.Select{Order: []store.Order{{Column: "name"}}})
+	if err != nil {
+		return nil, nil, err
 	}
-	return out, nil
+	free, err := s.c.Placement.FreeOf(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	byID := make(map[string]placement.Free, len(free))
+	for _, x := range free {
+		byID[x.Provider.ID] = x
+	}
+	f.hosts, f.list = make(map[string]Host, len(rows)), make([]scheduler.Host, len(rows))
+	for i, h := range rows {
+		f.hosts[h.Name] = h
+		f.list[i] = scheduler.Host{Name: h.Name, Zone: h.Zone, Disabled: h.Disabled, Arch: h.Info.Arch, Type: h.Info.Type, Free: byID[h.ID]}
+	}
+	now := time.Now()
+	f.until = now.Add(min(max(freeFor, freeShare*now.Sub(begun)), freeMost))
+	return f.hosts, f.list, nil
 }
 
 // took notes a claim.
-func (f *freeHint) took(provider string, r placement.Resources) {
+func (f *freeHint) took(host string, r placement.Resources) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if x, ok := f.byID[provider]; ok {
-		for class, n := range r {
-			x.Used[class] += n
-		}
+	i := slices.IndexFunc(f.list, func(h scheduler.Host) bool { return h.Name == host })
+	if i < 0 || f.list[i].Free.Used == nil {
+		return
 	}
+	f.list = slices.Clone(f.list)
+	used := maps.Clone(f.list[i].Free.Used)
+	for class, n := range r {
+		used[class] += n
+	}
+	f.list[i].Free.Used = used
 }
 
-// forget has the next get count anew.
+// forget has the next get read anew.
 func (f *freeHint) forget() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.byID = nil
+	f.list = nil
 }
 
 // stale reports whether the last get was remembered, and if so forgets it.
@@ -67,7 +90,7 @@ func (f *freeHint) stale() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.old {
-		f.byID = nil
+		f.list = nil
 	}
 	return f.old
 }

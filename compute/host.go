@@ -71,6 +71,7 @@ func (s *Service) AddHost(ctx context.Context, name string) (Host, error) {
 		n, _ := g[0].Max.(int64)
 		now := time.Now().UTC()
 		out = Host{ID: s.c.IDs.NewID(), Name: name, Number: n + 1, Zone: s.c.DefaultZone, Created: now, Updated: now}
+		store.AfterCommit(ctx, s.free.forget)
 		return s.hosts.Insert(ctx, out)
 	})
 	if err == nil {
@@ -165,6 +166,7 @@ func (s *Service) UpdateHost(ctx context.Context, id string, fn func(*Host)) (Ho
 		h.Updated = time.Now().UTC()
 		return nil
 	})
+	store.AfterCommit(ctx, s.free.forget)
 	return h, store.WrapNotFound(err, func() *nacre.Error {
 		return nacre.Errorf(nacre.NotFound, "ServiceNotFound", "Service %s could not be found.", id)
 	})
@@ -182,7 +184,7 @@ func (s *Service) DeleteHost(ctx context.Context, id string) error {
 				return nacre.Errorf(nacre.NotFound, "ServiceNotFound", "Service %s could not be found.", id)
 			})
 		}
-		busy, err := s.servers.Exists(ctx, store.Eq("host", h.Name), store.Eq("deleted", false))
+		busy, err := s.servers.Exists(ctx, store.Or(store.Eq("host", h.Name), store.Eq("other_host", h.Name)), store.Eq("deleted", false))
 		if err != nil {
 			return err
 		}
@@ -192,6 +194,7 @@ func (s *Service) DeleteHost(ctx context.Context, id string) error {
 		if err := s.leaveAggregates(ctx, h.Name); err != nil {
 			return err
 		}
+		store.AfterCommit(ctx, s.free.forget)
 		return s.hosts.Delete(ctx, id)
 	})
 }
@@ -261,7 +264,10 @@ func (s *Service) takeStates(ctx context.Context, host string, states []hypervis
 	}
 	for _, st := range states {
 		sv := byID[st.ID]
-		same := sv != nil && sv.SeenGen == st.Generation && sv.SeenPhase == st.Phase && sv.SeenPower == st.Power && sv.SeenReason == st.Reason && sv.PowerState == st.Power
+		if err := s.takeProgress(ctx, st); err != nil {
+			return err
+		}
+		same := sv != nil && sv.Move == nil && sv.SeenGen == st.Generation && sv.SeenPhase == st.Phase && sv.SeenPower == st.Power && sv.SeenReason == st.Reason && sv.PowerState == st.Power
 		if same && st.Phase != hypervisor.Absent || sv == nil && st.Phase != hypervisor.Absent {
 			continue
 		}
@@ -282,6 +288,11 @@ func (s *Service) takeState(ctx context.Context, host string, st hypervisor.Stat
 	changed, wake := false, false
 	_, err := s.servers.Update(ctx, st.ID, func(sv *Server) error {
 		changed, wake = false, false
+		if m := sv.Move; m != nil && !sv.Deleted && sv.OtherHost == host && sv.Host != host {
+			changed = m.take(st)
+			wake = changed
+			return nil
+		}
 		if sv.Deleted || sv.Host != host || st.Generation < sv.SeenGen && st.Generation != 0 {
 			return nil
 		}
@@ -293,6 +304,9 @@ func (s *Service) takeState(ctx context.Context, host string, st hypervisor.Stat
 			changed = true
 		}
 		sv.SeenGen, sv.SeenPhase, sv.SeenPower, sv.SeenReason = st.Generation, st.Phase, st.Power, st.Reason
+		if m := sv.Move; m != nil && st.Move.Moved && st.Move.ID == m.Migration && !m.Sent {
+			m.Sent, changed = true, true
+		}
 		wake = sv.Transitional()
 		if !wake && sv.settled() {
 			s.followPower(sv, st.Power)
@@ -328,15 +342,20 @@ func (s *Service) followPower(sv *Server, p hypervisor.Power) {
 // been said before a creation that was still on its way.
 func (s *Service) confirmGone(ctx context.Context, host string, st hypervisor.State) error {
 	n, err := s.tombstones.DeleteWhere(ctx, store.Eq("id", host+"/"+st.ID), store.LessEq("generation", st.Generation))
-	if err == nil && n > 0 {
-		err = s.work.Wake(ctx, kindServer, st.ID)
+	if err != nil || n == 0 {
+		return err
 	}
-	return err
+	// What an evacuation left behind is gone now.
+	if _, err := s.migrations.UpdateWhere(ctx, store.And(store.Eq("server_id", st.ID), store.Eq("source", host), store.Eq("type", TypeEvacuation), store.Eq("status", "done")),
+		store.Set{"status": "completed", "updated_at": time.Now().UTC()}); err != nil {
+		return err
+	}
+	return s.work.Wake(ctx, kindServer, st.ID)
 }
 
 // resync compares a host's full list with what is wanted and sends what differs.
 func (s *Service) resync(ctx context.Context, host string, r hypervisor.Report) error {
-	servers, err := s.servers.Where(ctx, store.Eq("host", host), store.Eq("deleted", false))
+	servers, err := s.servers.Where(ctx, store.Or(store.Eq("host", host), store.Eq("other_host", host)), store.Eq("deleted", false))
 	if err != nil {
 		return err
 	}
@@ -358,6 +377,16 @@ func (s *Service) resync(ctx context.Context, host string, r hypervisor.Report) 
 		sv := &servers[i]
 		delete(has, sv.ID)
 		if sv.Generation == 0 || gone[sv.ID] {
+			continue
+		}
+		if sv.Host != host {
+			d, err := s.otherDesired(ctx, sv)
+			if err != nil {
+				return err
+			}
+			if st, there := indexState(r.States, sv.ID); d != nil && (!there || st.Generation < d.Generation) {
+				out = append(out, *d)
+			}
 			continue
 		}
 		if st, there := indexState(r.States, sv.ID); !there || st.Generation < sv.Generation {

@@ -99,6 +99,9 @@ func (s *Service) DeleteServer(ctx context.Context, id, rule string) error {
 				return err
 			}
 		}
+		if err := s.deleteMove(ctx, &sv); err != nil {
+			return err
+		}
 		if err := s.cutActions(ctx, id, "The server was deleted."); err != nil {
 			return err
 		}
@@ -234,8 +237,9 @@ func (s *Service) SetLock(ctx context.Context, id string, locked bool, reason st
 }
 
 // ResetState sets active or error, for administrators. Work that the server had
-// is dropped: its row is at rest afterwards. Only a deletion goes on: its host may
-// have destroyed the guest already.
+// is dropped: its row is at rest afterwards. Only a deletion goes on, for its host
+// may have destroyed the guest already, and a live migration, for only the hosts know
+// where the guest is.
 func (s *Service) ResetState(ctx context.Context, id, state string) error {
 	if _, err := s.serverFor(ctx, id, "os_compute_api:os-admin-actions:reset_state"); err != nil {
 		return err
@@ -245,7 +249,11 @@ func (s *Service) ResetState(ctx context.Context, id, state string) error {
 			if sv.Deleted {
 				return serverNotFound(id)
 			}
-			sv.VMState, sv.Updated = state, time.Now().UTC()
+			sv.Updated = time.Now().UTC()
+			if sv.TaskState == TaskMigrating {
+				return nil
+			}
+			sv.VMState = state
 			if sv.TaskState != TaskDeleting {
 				sv.TaskState = ""
 			}
@@ -254,7 +262,10 @@ func (s *Service) ResetState(ctx context.Context, id, state string) error {
 			}
 			return nil
 		})
-		if err != nil || sv.TaskState == TaskDeleting {
+		if err != nil || sv.TaskState == TaskDeleting || sv.TaskState == TaskMigrating {
+			return err
+		}
+		if err := s.endMove(ctx, &sv, progress{Cause: "The server's state was reset."}); err != nil {
 			return err
 		}
 		if err := s.cutActions(ctx, id, "The server's state was reset."); err != nil {
@@ -289,7 +300,7 @@ func (s *Service) Console(ctx context.Context, id string, lines int) (string, er
 		return "", nacre.Errorf(nacre.Conflict, "InstanceNotReady", "Instance %s is not ready", id)
 	}
 	var out hypervisor.ConsoleReply
-	if err := s.c.Bus.Call(ctx, "compute.call."+sv.Host, hypervisor.ConsoleRequest{ID: id, Limit: 100 << 10}, &out); err != nil {
+	if err := s.c.Bus.Call(ctx, "compute.call."+sv.Host, hypervisor.Call{ConsoleRequest: hypervisor.ConsoleRequest{ID: id, Limit: 100 << 10}}, &out); err != nil {
 		if nacre.KindOf(err) == nacre.NotFound {
 			return "", nil
 		}
@@ -306,7 +317,7 @@ func (s *Service) Console(ctx context.Context, id string, lines int) (string, er
 
 // entomb writes the tombstone of a server on its host; in the caller's transaction.
 func (s *Service) entomb(ctx context.Context, sv *Server) error {
-	t := Tombstone{ID: sv.Host + "/" + sv.ID, Host: sv.Host, ServerID: sv.ID, Generation: sv.Generation + 1, Created: time.Now().UTC()}
+	t := Tombstone{ID: sv.Host + "/" + sv.ID, Host: sv.Host, ServerID: sv.ID, Generation: sv.next(), Created: time.Now().UTC()}
 	if _, err := s.tombstones.DeleteWhere(ctx, store.Eq("id", t.ID)); err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func (s *Service) Servers(ctx context.Context, q nacre.Query, rule string) ([]Se
 		return nil, err
 	}
 	admin := s.allowed(ctx, rule+":get_all_tenants", policy.Map{})
-	w, keep, err := s.serverFilter(ctx, c, q, admin)
+	w, visible, keep, err := s.serverFilter(ctx, c, q, admin)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func (s *Service) Servers(ctx context.Context, q nacre.Query, rule string) ([]Se
 	if keep != nil {
 		limit = 0
 	}
-	out, err := s.servers.Page(ctx, store.Select{Where: w, Order: order, Limit: limit}, q.Marker)
+	out, err := s.servers.Page(ctx, store.Select{Where: w, Order: order, Limit: limit}, q.Marker, visible)
 	if errors.Is(err, store.ErrNoRow) {
 		return nil, nacre.Errorf(nacre.Invalid, "MarkerNotFound", "marker [%s] not found", q.Marker)
 	}
@@ -84,8 +84,9 @@ func (s *Service) Servers(ctx context.Context, q nacre.Query, rule string) ([]Se
 }
 
 // serverFilter turns the user's filters into a condition, and a function for
-// what the store can't see.
-func (s *Service) serverFilter(ctx context.Context, c *nacre.Caller, q nacre.Query, admin bool) (store.Where, func(*Server) bool, error) {
+// what the store can't see. visible is the part of the condition that a marker must
+// match.
+func (s *Service) serverFilter(ctx context.Context, c *nacre.Caller, q nacre.Query, admin bool) (w, visible store.Where, keep func(*Server) bool, err error) {
 	var ws []store.Where
 	var keeps []func(*Server) bool
 	all, deleted, since, chosen := false, false, false, false
@@ -97,12 +98,12 @@ func (s *Service) serverFilter(ctx context.Context, c *nacre.Caller, q nacre.Que
 		case "all_tenants", "all_projects":
 			on, err := boolean(v)
 			if err != nil && v != "" {
-				return store.Where{}, nil, nacre.Errorf(nacre.Invalid, "", "Invalid value '%s' for all_tenants", v)
+				return w, visible, nil, nacre.Errorf(nacre.Invalid, "", "Invalid value '%s' for all_tenants", v)
 			}
 			all = on || v == ""
 		case "name", "display_name":
 			if _, err := regexp.Compile(v); err != nil {
-				return store.Where{}, nil, nacre.Errorf(nacre.Invalid, "", "Invalid filter field: name.")
+				return w, visible, nil, nacre.Errorf(nacre.Invalid, "", "Invalid filter field: name.")
 			}
 			ws = append(ws, store.Match("name", v))
 		case "status":
@@ -112,7 +113,7 @@ func (s *Service) serverFilter(ctx context.Context, c *nacre.Caller, q nacre.Que
 			}
 			if slices.ContainsFunc(q.All("status"), func(v string) bool { return strings.EqualFold(v, "DELETED") }) {
 				if !admin {
-					return store.Where{}, nil, nacre.Errorf(nacre.Forbidden, "", "Only administrators may list deleted instances")
+					return w, visible, nil, nacre.Errorf(nacre.Forbidden, "", "Only administrators may list deleted instances")
 				}
 				deleted = true
 			}
@@ -123,7 +124,7 @@ func (s *Service) serverFilter(ctx context.Context, c *nacre.Caller, q nacre.Que
 		case "ip", "ip6":
 			re, err := regexp.Compile(v)
 			if err != nil {
-				return store.Where{}, nil, nacre.Errorf(nacre.Invalid, "", "Invalid filter field: %s.", f.Name)
+				return w, visible, nil, nacre.Errorf(nacre.Invalid, "", "Invalid filter field: %s.", f.Name)
 			}
 			six := f.Name == "ip6"
 			keeps = append(keeps, func(sv *Server) bool { return hasAddress(sv, re, six) })
@@ -132,7 +133,7 @@ func (s *Service) serverFilter(ctx context.Context, c *nacre.Caller, q nacre.Que
 		case "key_name", "user_id", "power_state", "vm_state", "task_state", "description", "hostname", "availability_zone", "uuid", "launch_index", "locked", "config_drive":
 			w, use, err := columnFilter(f.Name, v, admin)
 			if err != nil {
-				return store.Where{}, nil, err
+				return w, visible, nil, err
 			}
 			if use {
 				ws = append(ws, w)
@@ -150,7 +151,7 @@ func (s *Service) serverFilter(ctx context.Context, c *nacre.Caller, q nacre.Que
 		case "changes-since", "changes-before":
 			t, err := rest.ParseTime(v)
 			if err != nil {
-				return store.Where{}, nil, nacre.Errorf(nacre.Invalid, "", "Invalid filter field: %s.", f.Name)
+				return w, visible, nil, nacre.Errorf(nacre.Invalid, "", "Invalid filter field: %s.", f.Name)
 			}
 			since = true // what was deleted meanwhile changed too
 			if f.Name == "changes-since" {
@@ -167,24 +168,26 @@ func (s *Service) serverFilter(ctx context.Context, c *nacre.Caller, q nacre.Que
 		}
 	}
 	if !until.IsZero() && until.Before(from) {
-		return store.Where{}, nil, nacre.Errorf(nacre.Invalid, "", "The value of changes-since must be less than or equal to changes-before.")
+		return w, visible, nil, nacre.Errorf(nacre.Invalid, "", "The value of changes-since must be less than or equal to changes-before.")
 	}
 	if all && !admin {
-		return store.Where{}, nil, nacre.Errorf(nacre.Forbidden, "", "Policy doesn't allow os_compute_api:servers:index:get_all_tenants to be performed.")
+		return w, visible, nil, nacre.Errorf(nacre.Forbidden, "", "Policy doesn't allow os_compute_api:servers:index:get_all_tenants to be performed.")
 	}
 	if !all {
 		project = c.ProjectID // a project that was asked for counts with all_tenants only
 	}
+	visible = store.All()
 	if project != "" {
-		ws = append(ws, store.Eq("project_id", project))
+		visible = store.Eq("project_id", project)
 	}
+	ws = append(ws, visible)
 	if !since || deleted || chosen {
 		ws = append(ws, store.Eq("deleted", deleted))
 	}
 	if len(keeps) == 0 {
-		return store.And(ws...), nil, nil
+		return store.And(ws...), visible, nil, nil
 	}
-	return store.And(ws...), func(sv *Server) bool {
+	return store.And(ws...), visible, func(sv *Server) bool {
 		return !slices.ContainsFunc(keeps, func(k func(*Server) bool) bool { return !k(sv) })
 	}, nil
 }
@@ -194,8 +197,8 @@ func statusWhere(statuses []string) store.Where {
 	for _, st := range statuses {
 		vm, task := statusStates(strings.ToUpper(st))
 		w := store.In("vm_state", vm)
-		if task != "" {
-			w = store.And(w, store.Eq("task_state", task))
+		if len(task) > 0 {
+			w = store.And(w, store.In("task_state", task))
 		}
 		ors = append(ors, w)
 	}

@@ -7,7 +7,9 @@ const (
 	ruleAdmin  = "rule:context_is_admin"
 	ruleReader = "rule:project_reader_or_admin"
 	ruleMember = "rule:project_member_or_admin"
-	ruleAny    = "@"
+	// A project's manager moves its servers.
+	ruleManager = "rule:project_manager_or_admin"
+	ruleAny     = "@"
 )
 
 type ruleRow struct{ name, check, desc, ops string }
@@ -104,6 +106,7 @@ var ruleTable = []ruleRow{
 	{"os_compute_api:os-hypervisors:uptime", ruleAdmin, "Show the uptime of a hypervisor.", "GET /os-hypervisors/{hypervisor_id}/uptime"},
 	{"os_compute_api:os-hypervisors:search", ruleAdmin, "Search hypervisor by hypervisor_hostname pattern.", "GET /os-hypervisors/{pattern}/search"},
 	{"os_compute_api:os-hypervisors:servers", ruleAdmin, "List all servers on hypervisors.", "GET /os-hypervisors/{pattern}/servers"},
+	{"os_compute_api:os-server-external-events:create", "rule:service_or_admin", "Create one or more external events", "POST /os-server-external-events"},
 	{"os_compute_api:os-services:list", ruleAdmin, "List all running Compute services.", "GET /os-services"},
 	{"os_compute_api:os-services:update", ruleAdmin, "Update a Compute service.", "PUT /os-services/{service_id}"},
 	{"os_compute_api:os-services:delete", ruleAdmin, "Delete a Compute service.", "DELETE /os-services/{service_id}"},
@@ -111,6 +114,23 @@ var ruleTable = []ruleRow{
 	{"os_compute_api:os-availability-zone:detail", ruleAdmin, "List detailed availability zone information with host information.", "GET /os-availability-zone/detail"},
 	{"os_compute_api:limits", ruleAny, "Show rate and absolute limits for the current user project.", "GET /limits"},
 	{"os_compute_api:limits:other_project", ruleAdmin, "Show limits of other projects.", "GET /limits"},
+	{"os_compute_api:servers:resize", ruleMember, "Resize a server.", "POST /servers/{server_id}/action (resize)"},
+	{"os_compute_api:servers:confirm_resize", ruleMember, "Confirm a server resize.", "POST /servers/{server_id}/action (confirmResize)"},
+	{"os_compute_api:servers:revert_resize", ruleMember, "Revert a server resize.", "POST /servers/{server_id}/action (revertResize)"},
+	{"os_compute_api:servers:rebuild", ruleMember, "Rebuild a server.", "POST /servers/{server_id}/action (rebuild)"},
+	{"os_compute_api:os-migrate-server:migrate", ruleManager, "Cold migrate a server without specifying a host.", "POST /servers/{server_id}/action (migrate)"},
+	{"os_compute_api:os-migrate-server:migrate:host", ruleAdmin, "Cold migrate a server to a specified host.", "POST /servers/{server_id}/action (migrate)"},
+	{"os_compute_api:os-migrate-server:migrate_live", ruleManager, "Live migrate a server to a new host without a reboot without specifying a host.", "POST /servers/{server_id}/action (os-migrateLive)"},
+	{"os_compute_api:os-migrate-server:migrate_live:host", ruleAdmin, "Live migrate a server to a specified host without a reboot.", "POST /servers/{server_id}/action (os-migrateLive)"},
+	{"os_compute_api:os-evacuate", ruleAdmin, "Evacuate a server from a failed host to a new host.", "POST /servers/{server_id}/action (evacuate)"},
+	{"os_compute_api:os-migrations:index", ruleManager, "List migrations without host info.", "GET /os-migrations"},
+	{"os_compute_api:os-migrations:index:all_projects", ruleAdmin, "List migrations for all or cross projects.", "GET /os-migrations"},
+	{"os_compute_api:os-migrations:index:host", ruleAdmin, "List migrations with host info.", "GET /os-migrations"},
+	{"os_compute_api:servers:migrations:index", ruleManager, "List in-progress live migrations for a given server without host info.", "GET /servers/{server_id}/migrations"},
+	{"os_compute_api:servers:migrations:index:host", ruleAdmin, "List in-progress live migrations for a given server with host info.", "GET /servers/{server_id}/migrations"},
+	{"os_compute_api:servers:migrations:show", ruleAdmin, "Show details for an in-progress live migration for a given server.", "GET /servers/{server_id}/migrations/{migration_id}"},
+	{"os_compute_api:servers:migrations:force_complete", ruleManager, "Force an in-progress live migration for a given server to complete.", "POST /servers/{server_id}/migrations/{migration_id}/action (force_complete)"},
+	{"os_compute_api:servers:migrations:delete", ruleManager, "Delete (abort) an in-progress live migration.", "DELETE /servers/{server_id}/migrations/{migration_id}"},
 	{"os_compute_api:os-quota-sets:show", ruleReader, "Show a quota.", "GET /os-quota-sets/{tenant_id}"},
 	{"os_compute_api:os-quota-sets:detail", ruleReader, "Show the detail of quota.", "GET /os-quota-sets/{tenant_id}/detail"},
 	{"os_compute_api:os-quota-sets:defaults", ruleAny, "List default quotas.", "GET /os-quota-sets/{tenant_id}/defaults"},

@@ -14,7 +14,10 @@ const (
 	VMPaused   = "paused"
 	VMStopped  = "stopped"
 	VMError    = "error"
-	VMDeleted  = "deleted"
+	// VMResized servers run on their new host, with the new flavor; what they had before
+	// is kept until the move is confirmed or reverted.
+	VMResized = "resized"
+	VMDeleted = "deleted"
 )
 
 // Task states (nova's task_states) that we use.
@@ -29,6 +32,14 @@ const (
 	TaskPausing     = "pausing"
 	TaskUnpausing   = "unpausing"
 	TaskDeleting    = "deleting"
+
+	TaskResizePrep      = "resize_prep"
+	TaskResizeMigrating = "resize_migrating"
+	TaskResizeMigrated  = "resize_migrated"
+	TaskResizeFinish    = "resize_finish"
+	TaskResizeReverting = "resize_reverting"
+	TaskMigrating       = "migrating"
+	TaskRebuilding      = "rebuilding"
 )
 
 // Server is an instance. A deleted server's row stays for nova's changes-since,
@@ -101,6 +112,12 @@ type Server struct {
 	SeenPhase  hypervisor.Phase `store:"seen_phase"`
 	SeenPower  hypervisor.Power `store:"seen_power"`
 	SeenReason string           `store:"seen_reason"`
+	// Build counts how often it was made anew from an image (rebuild).
+	Build int64 `store:"build"`
+	// OtherHost is the second host of a server that moves: the one it goes to, until
+	// Host is that; then the one that it came from.
+	OtherHost string  `store:"other_host,index=server_other_host"`
+	Move      *Moving `store:"move,json"`
 
 	Created    time.Time `store:"created_at,index=server_created"`
 	Updated    time.Time `store:"updated_at,index=server_updated"`
@@ -123,59 +140,52 @@ type InjectedFile struct {
 	Content []byte `json:"content"`
 }
 
-// Status is what the API calls the pair of states (nova's view builder).
-func (s *Server) Status() string {
-	switch s.VMState {
-	case VMBuilding:
-		return "BUILD"
-	case VMActive:
-		switch s.TaskState {
-		case TaskReboot:
-			return "REBOOT"
-		case TaskRebootHard:
-			return "HARD_REBOOT"
-		}
-		return "ACTIVE"
-	case VMPaused:
-		return "PAUSED"
-	case VMStopped:
-		if s.TaskState == TaskRebootHard {
-			return "HARD_REBOOT"
-		}
-		return "SHUTOFF"
-	case VMDeleted:
-		return "DELETED"
-	case VMError:
-		if s.TaskState == TaskRebootHard {
-			return "HARD_REBOOT"
-		}
-		return "ERROR"
-	}
-	return "UNKNOWN"
+// statuses are what the API calls the pairs of states, by vm_state and task_state, ""
+// for all other tasks (nova's view builder).
+var statuses = map[string]map[string]string{
+	VMBuilding: {"": "BUILD"},
+	VMActive: {"": "ACTIVE", TaskReboot: "REBOOT", TaskRebootHard: "HARD_REBOOT", TaskMigrating: "MIGRATING", TaskRebuilding: "REBUILD",
+		TaskResizePrep: "RESIZE", TaskResizeMigrating: "RESIZE", TaskResizeMigrated: "RESIZE", TaskResizeFinish: "RESIZE"},
+	VMPaused: {"": "PAUSED", TaskMigrating: "MIGRATING"},
+	VMStopped: {"": "SHUTOFF", TaskRebootHard: "HARD_REBOOT", TaskMigrating: "MIGRATING", TaskRebuilding: "REBUILD",
+		TaskResizePrep: "RESIZE", TaskResizeMigrating: "RESIZE", TaskResizeMigrated: "RESIZE", TaskResizeFinish: "RESIZE"},
+	VMResized: {"": "VERIFY_RESIZE", TaskResizeReverting: "REVERT_RESIZE"},
+	VMError:   {"": "ERROR", TaskRebootHard: "HARD_REBOOT", TaskRebuilding: "REBUILD"},
+	VMDeleted: {"": "DELETED"},
 }
 
-// statusStates are the vm_states that a status filter stands for; nil for a
-// status that we never show.
-func statusStates(status string) (vm []string, task string) {
-	switch status {
-	case "BUILD":
-		return []string{VMBuilding}, ""
-	case "ACTIVE":
-		return []string{VMActive}, ""
-	case "REBOOT":
-		return []string{VMActive}, TaskReboot
-	case "HARD_REBOOT":
-		return []string{VMActive, VMStopped, VMError}, TaskRebootHard
-	case "PAUSED":
-		return []string{VMPaused}, ""
-	case "SHUTOFF":
-		return []string{VMStopped}, ""
-	case "ERROR":
-		return []string{VMError}, ""
-	case "DELETED":
-		return []string{VMDeleted}, ""
+// Status is what the API calls the pair of states.
+func (s *Server) Status() string {
+	tasks, ok := statuses[s.VMState]
+	if !ok {
+		return "UNKNOWN"
 	}
-	return nil, ""
+	if status, ok := tasks[s.TaskState]; ok {
+		return status
+	}
+	return tasks[""]
+}
+
+// statusStates are the vm_states and task_states that a status filter stands for; no
+// vm_states for a status that we never show, no task_states for any.
+func statusStates(status string) (vm, task []string) {
+	for state, tasks := range statuses {
+		for t, name := range tasks {
+			if name != status {
+				continue
+			}
+			if t == "" {
+				return []string{state}, nil
+			}
+			if !slices.Contains(vm, state) {
+				vm = append(vm, state)
+			}
+			if !slices.Contains(task, t) {
+				task = append(task, t)
+			}
+		}
+	}
+	return vm, task
 }
 
 // Transitional reports whether the server is on its way somewhere: it must have

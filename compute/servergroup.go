@@ -194,7 +194,7 @@ func (s *Service) joinGroup(ctx context.Context, id, project string, n int) erro
 }
 
 // schedulerGroup is what the scheduler must know of a server's group; nil when it
-// has none. Two statements.
+// has none. Three statements.
 func (s *Service) schedulerGroup(ctx context.Context, sv *Server) (*scheduler.Group, error) {
 	if sv.GroupID == "" {
 		return nil, nil
@@ -214,6 +214,15 @@ func (s *Service) schedulerGroup(ctx context.Context, sv *Server) (*scheduler.Gr
 	out := &scheduler.Group{Policy: g.Policy, Max: max(g.MaxPerHost, 1), Members: map[string]int{}}
 	for _, r := range rows {
 		out.Members[r.Key[0].(string)] = int(r.Count)
+	}
+	// A server that moves counts on both its hosts: it may end on either.
+	rows, err = s.servers.Aggregate(ctx, store.Aggregate{By: []string{"other_host"},
+		Where: store.And(store.Eq("group_id", sv.GroupID), store.Eq("deleted", false), store.Not(store.Eq("other_host", "")), store.Not(store.Eq("id", sv.ID)))})
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		out.Members[r.Key[0].(string)] += int(r.Count)
 	}
 	return out, nil
 }

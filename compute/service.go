@@ -19,6 +19,7 @@ import (
 	"github.com/nacre-cloud/nacre/internal/policy"
 	"github.com/nacre-cloud/nacre/internal/quota"
 	"github.com/nacre-cloud/nacre/internal/reconcile"
+	"github.com/nacre-cloud/nacre/internal/roster"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -47,6 +48,12 @@ type Config struct {
 	// WireTimeout bounds the wait for a server's ports; 0 means 5 min (nova's
 	// vif_plugging_timeout).
 	WireTimeout time.Duration
+	// MoveTimeout bounds a cold migration or a resize up to the new host, and a live one
+	// until it is called off; 0 means 1 h.
+	MoveTimeout time.Duration
+	// ConfirmWindow is after which time a resized server is confirmed by itself (nova's
+	// resize_confirm_window); 0 means never.
+	ConfirmWindow time.Duration
 	// StopGrace is how long a guest may take to turn itself off; 0 means 60 s.
 	StopGrace time.Duration
 	// DNSDomain ends the names of servers in metadata; empty means "novalocal".
@@ -73,6 +80,7 @@ type Service struct {
 	hosts        *store.Table[Host]
 	tombstones   *store.Table[Tombstone]
 	actions      *store.Table[Action]
+	migrations   *store.Table[Migration]
 	quota        *quota.Kit
 	work         *reconcile.Reconciler
 	events       *outbox.Outbox
@@ -102,6 +110,7 @@ func New(c Config) (*Service, error) {
 	def(&c.HostTimeout, time.Minute)
 	def(&c.BuildTimeout, 10*time.Minute)
 	def(&c.WireTimeout, 5*time.Minute)
+	def(&c.MoveTimeout, time.Hour)
 	def(&c.StopGrace, time.Minute)
 	if c.IDs == nil {
 		c.IDs = randomIDs{}
@@ -132,9 +141,10 @@ func New(c Config) (*Service, error) {
 		flavorAccess: store.NewTable[FlavorAccess](e, "flavor_access"), keypairs: store.NewTable[Keypair](e, "keypair"),
 		groups: store.NewTable[ServerGroup](e, "server_group"), aggregates: store.NewTable[HostAggregate](e, "host_aggregate"),
 		hosts: store.NewTable[Host](e, "host"), tombstones: store.NewTable[Tombstone](e, "tombstone"), actions: store.NewTable[Action](e, "instance_action"),
-		quota:  quota.New(e, defaultQuota),
-		work:   reconcile.New(reconcile.Config{Engine: e, Area: "compute", Alone: c.Alone, Workers: c.Workers, Log: c.Log}),
-		events: outbox.New("compute", e, c.Log),
+		migrations: store.NewTable[Migration](e, "migration"),
+		quota:      quota.New(e, defaultQuota),
+		work:       reconcile.New(reconcile.Config{Engine: e, Area: "compute", Alone: c.Alone, Workers: c.Workers, Log: c.Log}),
+		events:     outbox.New("compute", e, c.Log),
 	}
 	s.work.Handle(kindServer, s.serverHandler())
 	return s, nil
@@ -144,7 +154,7 @@ func New(c Config) (*Service, error) {
 func Schema() *store.Schema {
 	return &store.Schema{Area: "compute", Tables: append([]*store.TableDef{
 		store.Define[Server]("server"), store.Define[ServerTag]("server_tag"), store.Define[Flavor]("flavor"), store.Define[FlavorAccess]("flavor_access"),
-		store.Define[Keypair]("keypair"), store.Define[ServerGroup]("server_group"), store.Define[HostAggregate]("host_aggregate"), store.Define[Host]("host"), store.Define[Tombstone]("tombstone"), store.Define[Action]("instance_action"),
+		store.Define[Keypair]("keypair"), store.Define[ServerGroup]("server_group"), store.Define[HostAggregate]("host_aggregate"), store.Define[Host]("host"), store.Define[Tombstone]("tombstone"), store.Define[Action]("instance_action"), store.Define[Migration]("migration"),
 		quota.Table(), reconcile.Table(), outbox.Table(),
 	}, placement.Tables()...)}
 }
@@ -155,18 +165,19 @@ func (s *Service) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.runCtx = ctx
 	s.mu.Unlock()
-	hosts, err := s.hosts.Where(ctx)
-	if err != nil {
+	hosts := roster.New(s.hosts, func(h *Host) string { return h.Name }, s.listenTo, s.log)
+	if err := hosts.Look(ctx); err != nil {
 		return err
-	}
-	for _, h := range hosts {
-		if err := s.listenTo(h.Name); err != nil {
-			return err
-		}
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { s.events.Run(ctx, s.c.Bus.PublishEvent) })
 	wg.Go(func() { s.work.Run(ctx) })
+	if s.c.ConfirmWindow > 0 {
+		wg.Go(func() { s.confirmOld(ctx) })
+	}
+	if !s.c.Alone { // else each host is added here
+		wg.Go(func() { hosts.Run(ctx) })
+	}
 	wg.Wait()
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nacre-cloud/nacre"
@@ -26,8 +27,20 @@ type progress struct {
 	Failed []string `json:"failed,omitempty"`
 	// Reason is the last host's.
 	Reason string `json:"reason,omitempty"`
-	// WireBy is when the wait for ports ends.
+	// WireBy is when the wait for ports ends, MoveBy that for a live migration.
 	WireBy time.Time `json:"wire_by,omitzero"`
+	MoveBy time.Time `json:"move_by,omitzero"`
+	// Back says that a move is taken back; Cause, if it was not the user's wish, why it
+	// failed; Halted that the guest's host was told to turn it off, or to keep it.
+	Back   bool   `json:"back,omitempty"`
+	Cause  string `json:"cause,omitempty"`
+	Halted bool   `json:"halted,omitempty"`
+	// Migration is an evacuation's; Wanted is the host asked for, Left the one left. Off
+	// says that the server is to be off afterwards.
+	Migration string `json:"migration,omitempty"`
+	Wanted    string `json:"wanted,omitempty"`
+	Left      string `json:"left,omitempty"`
+	Off       bool   `json:"off,omitempty"`
 }
 
 // maxHosts is on how many hosts a build is tried.
@@ -39,6 +52,9 @@ func (s *Service) serverHandler() reconcile.Handler {
 			"schedule": s.stepSchedule, "ports": s.stepPorts, "build": s.stepBuild, "wire": s.stepWire, "run": s.stepRun,
 			"power": s.stepPower, "reschedule": s.stepReschedule,
 			"giveback": s.stepGiveBack, "delete": s.stepDelete,
+			"choose": s.stepChoose, "halt": s.stepHalt, "pull": s.stepPull, "switch": s.stepSwitch, "back": s.stepBack, "retreat": s.stepRetreat,
+			"prepare": s.stepPrepare, "ready": s.stepReady, "send": s.stepSend, "calloff": s.stepCallOff, "drop": s.stepDrop, "land": s.stepLand,
+			"evacuate": s.stepEvacuate, "rewire": s.stepRewire,
 		},
 		Expire: s.expireServer,
 	}
@@ -100,7 +116,7 @@ func (s *Service) stepSchedule(ctx context.Context, j *reconcile.Job) (reconcile
 			continue // somebody was faster there
 		}
 		if err == nil {
-			s.free.took(host.ID, resources(sv))
+			s.free.took(host.Name, resources(sv))
 		}
 		return next, err
 	}
@@ -113,11 +129,7 @@ func resources(sv Server) placement.Resources {
 }
 
 func (s *Service) candidates(ctx context.Context, sv Server, failed []string) (scheduler.Result, map[string]Host, error) {
-	rows, err := s.hosts.Select(ctx, store.Select{Order: []store.Order{{Column: "name"}}})
-	if err != nil {
-		return scheduler.Result{}, nil, err
-	}
-	byID, err := s.free.get(ctx, s.c.Placement)
+	hosts, list, err := s.free.get(ctx, s)
 	if err != nil {
 		return scheduler.Result{}, nil, err
 	}
@@ -125,11 +137,9 @@ func (s *Service) candidates(ctx context.Context, sv Server, failed []string) (s
 	if err != nil {
 		return scheduler.Result{}, nil, err
 	}
-	hosts := make(map[string]Host, len(rows))
-	list := make([]scheduler.Host, 0, len(rows))
-	for _, h := range rows {
-		hosts[h.Name] = h
-		list = append(list, scheduler.Host{Name: h.Name, Zone: h.Zone, Up: s.Up(h), Disabled: h.Disabled, Arch: h.Info.Arch, Type: h.Info.Type, Free: byID[h.ID]})
+	list = slices.Clone(list)
+	for i := range list {
+		list[i].Up = s.Up(hosts[list[i].Name])
 	}
 	return scheduler.Choose(list, scheduler.Request{Zone: sv.RequestedZone, Host: sv.RequestedHost, Not: failed, Resources: resources(sv), Image: sv.ImageMeta, Group: group}, scheduler.Filters()), hosts, nil
 }
@@ -176,6 +186,9 @@ func (s *Service) stepBuild(ctx context.Context, j *reconcile.Job) (reconcile.Ne
 		p.Failed, p.Reason = append(p.Failed, sv.Host), err.Error()
 		return reconcile.Goto("reschedule").With(p), nil
 	} else if done {
+		if p.Off {
+			return s.step(ctx, j, "power", p, "", func(x *Server) { x.WantPower, x.Generation = hypervisor.Shutdown, x.next() })
+		}
 		p.WireBy = time.Now().UTC().Add(s.c.WireTimeout)
 		return reconcile.Goto("wire").With(p), nil
 	}
@@ -210,7 +223,10 @@ func (s *Service) sendAgain(ctx context.Context, sv *Server) (reconcile.Next, er
 // desired is what the host is to do about a server.
 func (s *Service) desired(_ context.Context, sv *Server) (hypervisor.Desired, error) {
 	d := hypervisor.Desired{ID: sv.ID, Generation: sv.Generation, Power: sv.WantPower, Boot: sv.Boot, HardBoot: sv.HardBoot,
-		Spec: sv.spec(), GraceSeconds: int(s.c.StopGrace / time.Second)}
+		Spec: sv.spec(), GraceSeconds: int(s.c.StopGrace / time.Second), Build: sv.Build}
+	if m := sv.Move; m != nil && m.Tell && !m.Switched {
+		d.Move = m.role(false)
+	}
 	if sv.ConfigDrive {
 		files, err := metadata.Files(s.instanceOf(sv))
 		if err != nil {
@@ -328,16 +344,35 @@ func (s *Service) stepRun(ctx context.Context, j *reconcile.Job) (reconcile.Next
 
 // settle ends a server's work well.
 func (s *Service) settle(ctx context.Context, j *reconcile.Job, op string, fn func(*Server)) (reconcile.Next, error) {
+	var p progress
+	if err := j.Decode(&p); err != nil {
+		return reconcile.Next{}, err
+	}
+	var failed error
+	if p.Cause != "" {
+		failed = errors.New(p.Cause)
+	}
 	return j.Commit(ctx, reconcile.Done(), func(ctx context.Context) error {
 		sv, err := s.servers.Update(ctx, j.ObjectID, func(x *Server) error {
 			fn(x)
+			if x.Move != nil {
+				x.VMState = VMResized
+			}
 			x.TaskState, x.Fault, x.Updated = "", nil, time.Now().UTC()
 			return nil
 		})
 		if err != nil {
 			return err
 		}
-		if err := s.endAction(ctx, j.ObjectID, op, nil); err != nil {
+		if err := s.finishMove(ctx, &sv); err != nil {
+			return err
+		}
+		if p.Migration != "" {
+			if err := s.setMigration(ctx, p.Migration, "done"); err != nil {
+				return err
+			}
+		}
+		if err := s.endAction(ctx, j.ObjectID, op, failed); err != nil {
 			return err
 		}
 		return s.emit(ctx, "compute.instance."+eventName(op)+".end", sv.ID, sv.ProjectID, eventOf(&sv))
@@ -369,11 +404,11 @@ func (s *Service) stepPower(ctx context.Context, j *reconcile.Job) (reconcile.Ne
 	}
 	return s.settle(ctx, j, p.Op, func(x *Server) {
 		x.PowerState = x.SeenPower
-		switch p.Op {
-		case "stop":
-			x.VMState = VMStopped
-		case "pause":
+		switch {
+		case p.Op == "pause":
 			x.VMState = VMPaused
+		case x.WantPower == hypervisor.Shutdown:
+			x.VMState = VMStopped
 		default:
 			x.VMState = VMActive
 		}
@@ -416,21 +451,26 @@ func (s *Service) stepDelete(ctx context.Context, j *reconcile.Job) (reconcile.N
 	if gone || err != nil {
 		return reconcile.Done(), err
 	}
-	if sv.Host != "" {
-		waiting, err := s.tombstones.Exists(ctx, store.Eq("id", sv.Host+"/"+sv.ID))
+	stones, err := s.tombstones.Where(ctx, store.Eq("server_id", sv.ID))
+	if err != nil {
+		return reconcile.Next{}, err
+	}
+	waiting := false
+	for _, t := range stones {
+		up, err := s.hostUp(ctx, t.Host)
 		if err != nil {
 			return reconcile.Next{}, err
 		}
-		h, err := s.hosts.One(ctx, store.Eq("name", sv.Host))
-		if err != nil && !errors.Is(err, store.ErrNoRow) {
+		if !up {
+			continue
+		}
+		waiting = true
+		if err := s.send(ctx, t.Host, hypervisor.Desired{ID: sv.ID, Generation: t.Generation, Gone: true}); err != nil {
 			return reconcile.Next{}, err
 		}
-		if waiting && err == nil && s.Up(h) {
-			if err := s.send(ctx, sv.Host, hypervisor.Desired{ID: sv.ID, Generation: sv.Generation + 1, Gone: true}); err != nil {
-				return reconcile.Next{}, err
-			}
-			return reconcile.Again(resend), nil
-		}
+	}
+	if waiting {
+		return reconcile.Again(resend), nil
 	}
 	if err := s.c.Networks.Release(nacre.AsService(ctx, "compute"), sv.ProjectID, sv.ID); err != nil {
 		return reconcile.Next{}, err
@@ -439,10 +479,16 @@ func (s *Service) stepDelete(ctx context.Context, j *reconcile.Job) (reconcile.N
 		if err := s.c.Placement.Release(ctx, sv.ID); err != nil {
 			return err
 		}
+		if sv.Move != nil {
+			if err := s.c.Placement.Release(ctx, sv.Move.Migration); err != nil {
+				return err
+			}
+		}
 		// The server's row first: whoever writes its tags holds it too.
 		now := time.Now().UTC()
 		out, err := s.servers.Update(ctx, sv.ID, func(x *Server) error {
 			x.Deleted, x.VMState, x.TaskState, x.Terminated, x.Updated, x.Ports = true, VMDeleted, "", now, now, nil
+			x.Move, x.OtherHost = nil, ""
 			return nil
 		})
 		if err != nil {
@@ -469,6 +515,12 @@ func (s *Service) expireServer(ctx context.Context, j *reconcile.Job, cause erro
 		op = "create"
 	}
 	building := op == "create"
+	if sv.Move != nil && !p.Back {
+		p.Back, p.Cause = true, cause.Error()
+		return j.Tx(ctx, func(ctx context.Context) error {
+			return s.work.Put(ctx, kindServer, sv.ID, reconcile.Begin{Step: "back", Within: s.c.MoveTimeout, Data: p})
+		})
+	}
 	return j.Tx(ctx, func(ctx context.Context) error {
 		out, err := s.servers.Update(ctx, sv.ID, func(x *Server) error {
 			now := time.Now().UTC()
@@ -478,6 +530,9 @@ func (s *Service) expireServer(ctx context.Context, j *reconcile.Job, cause erro
 			return nil
 		})
 		if err != nil {
+			return err
+		}
+		if err := s.endMove(ctx, &out, p); err != nil {
 			return err
 		}
 		if err := s.endAction(ctx, sv.ID, op, cause); err != nil {

@@ -8,7 +8,10 @@ import (
 	"time"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/appcred"
+	"github.com/nacre-cloud/nacre/identity/assignment"
 	"github.com/nacre-cloud/nacre/identity/fernet"
+	"github.com/nacre-cloud/nacre/identity/kit"
 	"github.com/nacre-cloud/nacre/identity/oauth1"
 	"github.com/nacre-cloud/nacre/internal/policy"
 	"github.com/nacre-cloud/nacre/store"
@@ -66,7 +69,7 @@ type authState struct {
 	chain   string    // audit id of the first token in the chain
 	expires time.Time // when the new token ends at the latest; zero is no bound
 	parent  *TokenInfo
-	app     *AppCredential
+	app     *appcred.Credential
 	hash    string // what the password was compared with
 
 	// idp, protocol and groups say of a federated user who vouched for it, by
@@ -106,7 +109,7 @@ func (a *authState) until(end time.Time) {
 
 func (a *authState) is(u User) error {
 	if a.known && a.user.ID != u.ID {
-		return errAuth("the methods name different users")
+		return kit.Unauthenticated("the methods name different users")
 	}
 	a.user, a.known = u, true
 	return nil
@@ -115,13 +118,13 @@ func (a *authState) is(u User) error {
 // Authenticate checks credentials and makes a token. Whatever is wrong with them
 // is Unauthenticated in the same words.
 func (s *Service) Authenticate(ctx context.Context, req AuthRequest) (string, *TokenInfo, error) {
-	if err := s.revoked.fresh(ctx); err != nil {
+	if err := s.Revocations.Fresh(ctx); err != nil {
 		return "", nil, err
 	}
 	if err := req.check(); err != nil {
 		return "", nil, err
 	}
-	before := s.revoked.now()
+	before := s.Revocations.Now()
 	var a authState
 	for _, m := range req.Methods {
 		if err := s.authMethod(ctx, m, &req, &a); err != nil {
@@ -141,7 +144,7 @@ func (s *Service) Authenticate(ctx context.Context, req AuthRequest) (string, *T
 
 func (r *AuthRequest) check() error {
 	if len(r.Methods) == 0 {
-		return expecting("methods", "identity")
+		return kit.Expecting("methods", "identity")
 	}
 	n := 0
 	for _, set := range []bool{r.Project != nil, r.Domain != nil, r.System, r.TrustID != "", r.Unscoped} {
@@ -150,10 +153,10 @@ func (r *AuthRequest) check() error {
 		}
 	}
 	if n > 1 {
-		return expecting("a single scope", "auth")
+		return kit.Expecting("a single scope", "auth")
 	}
 	if r.Project != nil && r.Project.ID == "" && r.Project.Domain == (DomainRef{}) {
-		return expecting("domain", "project")
+		return kit.Expecting("domain", "project")
 	}
 	return nil
 }
@@ -218,7 +221,7 @@ func (s *Service) authToken(ctx context.Context, req *AuthRequest, a *authState)
 func (s *Service) mayRescope(i *TokenInfo, req *AuthRequest) error {
 	scoped := req.Project != nil || req.Domain != nil
 	no := func(action string) error {
-		return forbidden("You are not authorized to perform the requested action: %s.", action)
+		return kit.Forbidden("You are not authorized to perform the requested action: %s.", action)
 	}
 	switch {
 	case i.AccessTokenID != "":
@@ -289,10 +292,10 @@ func (s *Service) authScope(ctx context.Context, req *AuthRequest, a *authState)
 	case req.TrustID != "":
 		t, err := s.trusts.Get(ctx, req.TrustID)
 		if err != nil {
-			return nil, gone(err, "the trust is gone")
+			return nil, kit.Gone(err, "the trust is gone")
 		}
 		if t.expired() || t.RemainingUses != nil && *t.RemainingUses < 1 {
-			return nil, errAuth("the trust has ended or is used up")
+			return nil, kit.Unauthenticated("the trust has ended or is used up")
 		}
 		if t.TrusteeUserID != a.user.ID {
 			return nil, noMore("the user is not the trustee")
@@ -308,7 +311,7 @@ func (s *Service) authScope(ctx context.Context, req *AuthRequest, a *authState)
 	case req.Domain != nil:
 		id, err := s.findDomain(ctx, *req.Domain)
 		if err != nil {
-			return nil, gone(err, "no such domain")
+			return nil, kit.Gone(err, "no such domain")
 		}
 		tok.DomainID = id
 	case req.Project != nil:
@@ -316,11 +319,11 @@ func (s *Service) authScope(ctx context.Context, req *AuthRequest, a *authState)
 		if id == "" {
 			domain, err := s.findDomain(ctx, req.Project.Domain)
 			if err != nil {
-				return nil, gone(err, "no such domain")
+				return nil, kit.Gone(err, "no such domain")
 			}
 			p, err := s.projects.One(ctx, store.Eq("name", req.Project.Name), store.Eq("domain_id", domain))
 			if err != nil {
-				return nil, gone(err, "no such project")
+				return nil, kit.Gone(err, "no such project")
 			}
 			id = p.ID
 		}
@@ -342,17 +345,17 @@ func (s *Service) authScope(ctx context.Context, req *AuthRequest, a *authState)
 
 // issue makes the token, unless what it rests on has changed meanwhile.
 func (s *Service) issue(ctx context.Context, info *TokenInfo, a *authState, before uint64) (string, error) {
-	if err := s.revoked.syncNear(ctx); err != nil {
+	if err := s.Revocations.SyncNear(ctx); err != nil {
 		return "", &nacre.Error{Kind: nacre.Unavailable, Code: "blind", Message: "The identity service can't tell just now which tokens were revoked.", Err: err}
 	}
 	t := &info.Token
 	now := time.Now().UTC()
-	t.IssuedAt = s.revoked.issueTime(info, now)
+	t.IssuedAt = s.Revocations.IssueTime(info.revocable(), now)
 	t.AuditIDs = []string{fernet.NewAuditID()}
 	if a.chain != "" {
 		t.AuditIDs = append(t.AuditIDs, a.chain)
 	}
-	if _, stale := s.revoked.check(info, before); stale {
+	if _, stale := s.Revocations.Check(info.revocable(), before); stale {
 		again, err := s.load(ctx, *t)
 		if err != nil {
 			return "", err
@@ -384,7 +387,7 @@ func (s *Service) issue(ctx context.Context, info *TokenInfo, a *authState, befo
 		}
 		*t = back
 	}
-	info.seq = s.revoked.now()
+	info.seq = s.Revocations.Now()
 	if info.loaded.IsZero() {
 		info.loaded = now
 	}
@@ -402,12 +405,12 @@ func (s *Service) unchanged(ctx context.Context, a *authState) error {
 		}
 	}
 	if a.hash != "" {
-		row, err := s.passwords.Get(ctx, a.user.ID)
+		row, err := s.Passwords.Of(ctx, a.user.ID)
 		if err != nil {
-			return gone(err, "the password is gone")
+			return kit.Gone(err, "the password is gone")
 		}
 		if row.Hash != a.hash {
-			return errAuth("the password was changed meanwhile")
+			return kit.Unauthenticated("the password was changed meanwhile")
 		}
 	}
 	return nil
@@ -415,30 +418,30 @@ func (s *Service) unchanged(ctx context.Context, a *authState) error {
 
 // AuthProjects lists the projects that the caller can get a token for.
 func (s *Service) AuthProjects(ctx context.Context, q nacre.Query) ([]Project, error) {
-	return s.authScopes(ctx, "get_auth_projects", func(r reach) []string { return r.projects }, q, store.Eq("is_domain", false))
+	return s.authScopes(ctx, "get_auth_projects", func(r assignment.Reach) []string { return r.Projects }, q, store.Eq("is_domain", false))
 }
 
 // AuthDomains lists the domains that the caller can get a token for.
 func (s *Service) AuthDomains(ctx context.Context, q nacre.Query) ([]Project, error) {
-	return s.authScopes(ctx, "get_auth_domains", func(r reach) []string { return r.domains }, q, store.Eq("is_domain", true))
+	return s.authScopes(ctx, "get_auth_domains", func(r assignment.Reach) []string { return r.Domains }, q, store.Eq("is_domain", true))
 }
 
-func (s *Service) authScopes(ctx context.Context, rule string, of func(reach) []string, q nacre.Query, w store.Where) ([]Project, error) {
-	if err := s.enforce(ctx, rule, policy.Map{}); err != nil {
+func (s *Service) authScopes(ctx context.Context, rule string, of func(assignment.Reach) []string, q nacre.Query, w store.Where) ([]Project, error) {
+	if err := s.area.Enforce(ctx, rule, policy.Map{}); err != nil {
 		return nil, err
 	}
-	r, err := s.reachOf(ctx, nacre.CallerFrom(ctx).UserID, s.tokenGroups(ctx)...)
+	r, err := s.Assignments.ReachOf(ctx, nacre.CallerFrom(ctx).UserID, s.tokenGroups(ctx)...)
 	if err != nil {
 		return nil, err
 	}
-	return list(ctx, s.projects, q, projectColumns, store.In("id", of(r)), store.Eq("enabled", true), w)
+	return kit.List(ctx, s.projects, q, projectColumns, store.In("id", of(r)), store.Eq("enabled", true), w)
 }
 
 // AuthSystem says whether the caller can get a token for the system.
 func (s *Service) AuthSystem(ctx context.Context) (bool, error) {
-	if err := s.enforce(ctx, "get_auth_system", policy.Map{}); err != nil {
+	if err := s.area.Enforce(ctx, "get_auth_system", policy.Map{}); err != nil {
 		return false, err
 	}
-	r, err := s.reachOf(ctx, nacre.CallerFrom(ctx).UserID, s.tokenGroups(ctx)...)
-	return r.system, err
+	r, err := s.Assignments.ReachOf(ctx, nacre.CallerFrom(ctx).UserID, s.tokenGroups(ctx)...)
+	return r.System, err
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 
 	"github.com/nacre-cloud/nacre"
-	"github.com/nacre-cloud/nacre/identity/passhash"
+	"github.com/nacre-cloud/nacre/identity/assignment"
+	"github.com/nacre-cloud/nacre/identity/catalog"
+	"github.com/nacre-cloud/nacre/identity/revoke"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -50,17 +52,17 @@ func (s *Service) Bootstrap(ctx context.Context, b Bootstrap) (Bootstrapped, err
 	orDefault(&b.User, "admin")
 	orDefault(&b.Project, "admin")
 	orDefault(&b.Region, "RegionOne")
-	make := s.hasher.hash
+	hasher := s.Passwords.Hash
 	if b.Random {
-		make = s.hasher.hashCheap
+		hasher = s.Passwords.HashCheap
 	}
-	hash, err := make(ctx, b.Password)
+	hash, err := hasher(ctx, b.Password)
 	if err != nil {
 		return Bootstrapped{}, err
 	}
 	ctx = nacre.AsService(ctx, "identity")
 	out := Bootstrapped{DomainID: DefaultDomain}
-	err = s.tx(ctx, func(ctx context.Context) error {
+	err = s.area.Tx(ctx, func(ctx context.Context) error {
 		out.Roles = map[string]string{}
 		if err := s.bootDomain(ctx); err != nil {
 			return err
@@ -87,12 +89,16 @@ func (s *Service) Bootstrap(ctx context.Context, b Bootstrap) (Bootstrapped, err
 			return err
 		}
 		out.UserID = u.ID
-		for _, g := range []Grant{{UserID: u.ID, ProjectID: p.ID, RoleID: out.Roles["admin"]}, {UserID: u.ID, System: true, RoleID: out.Roles["admin"]}} {
-			if err := s.writeGrant(ctx, g); err != nil {
+		for _, g := range []assignment.Grant{{UserID: u.ID, ProjectID: p.ID, RoleID: out.Roles["admin"]}, {UserID: u.ID, System: true, RoleID: out.Roles["admin"]}} {
+			if err := s.Assignments.Write(ctx, g); err != nil {
 				return err
 			}
 		}
-		return s.bootCatalog(ctx, &b)
+		offers := make([]catalog.Offer, len(b.Services))
+		for i := range b.Services {
+			offers[i] = catalog.Offer(b.Services[i])
+		}
+		return s.Catalog.Bootstrap(ctx, b.Region, offers)
 	})
 	return out, err
 }
@@ -115,11 +121,11 @@ func (s *Service) bootDomain(ctx context.Context) error {
 // bootPassword sets a password unless it is the present one, so that a second
 // start with the same configuration ends nobody's tokens.
 func (s *Service) bootPassword(ctx context.Context, userID, pw, hash string) error {
-	row, err := s.passwords.Get(ctx, userID)
+	row, err := s.Passwords.Of(ctx, userID)
 	if err != nil && !errors.Is(err, store.ErrNoRow) {
 		return err
 	}
-	if err == nil && passhash.Verify(row.Hash, cut(pw)) {
+	if err == nil && s.Passwords.Same(row.Hash, pw) {
 		return nil
 	}
 	u, err := s.users.Update(ctx, userID, func(u *User) error {
@@ -129,17 +135,17 @@ func (s *Service) bootPassword(ctx context.Context, userID, pw, hash string) err
 	if err != nil {
 		return err
 	}
-	if err := s.writePassword(ctx, &u, hash, false); err != nil {
+	if err := s.Passwords.Write(ctx, u.ID, hash, u.PasswordExpires, false); err != nil {
 		return err
 	}
-	return s.revoke(ctx, revocation{UserID: userID})
+	return s.Revocations.Record(ctx, revoke.Row{UserID: userID})
 }
 
 func (s *Service) bootRoles(ctx context.Context, ids map[string]string) error {
 	for _, name := range []string{"admin", "manager", "member", "reader", "service"} {
-		r, found, err := s.roleNamed(ctx, name)
+		r, found, err := s.Assignments.RoleNamed(ctx, name)
 		if err == nil && !found {
-			r, err = s.CreateRole(ctx, RoleChange{Name: &name, Options: Options{"immutable": true}})
+			r, err = s.Assignments.CreateRole(ctx, assignment.RoleChange{Name: &name, Options: Options{"immutable": true}})
 		}
 		if err != nil {
 			return err
@@ -147,60 +153,9 @@ func (s *Service) bootRoles(ctx context.Context, ids map[string]string) error {
 		ids[name] = r.ID
 	}
 	for _, pair := range [][2]string{{"admin", "manager"}, {"manager", "member"}, {"member", "reader"}} {
-		row := impliedRole{ID: ids[pair[0]] + "|" + ids[pair[1]], PriorID: ids[pair[0]], ImpliedID: ids[pair[1]]}
-		_, err := s.implied.Get(ctx, row.ID)
-		if errors.Is(err, store.ErrNoRow) {
-			err = s.implied.Insert(ctx, row)
-		}
-		if err != nil {
+		if err := s.Assignments.Imply(ctx, ids[pair[0]], ids[pair[1]]); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (s *Service) bootCatalog(ctx context.Context, b *Bootstrap) error {
-	if len(b.Services) == 0 || s.template != nil {
-		return nil
-	}
-	if _, err := s.regions.Get(ctx, b.Region); errors.Is(err, store.ErrNoRow) {
-		if _, err := s.CreateRegion(ctx, RegionChange{ID: b.Region}); err != nil {
-			return err
-		}
-	} else if err != nil {
-		return err
-	}
-	for _, want := range b.Services {
-		svc, err := s.services.One(ctx, store.Eq("type", want.Type), store.Eq("name", want.Name))
-		if errors.Is(err, store.ErrNoRow) {
-			ch := ServiceChange{Type: &want.Type, Name: &want.Name}
-			if want.Description != "" {
-				ch.Description = &want.Description
-			}
-			svc, err = s.CreateService(ctx, ch)
-		}
-		if err != nil {
-			return err
-		}
-		for _, at := range [][2]string{{"public", want.Public}, {"internal", want.Internal}, {"admin", want.Admin}} {
-			if err := s.bootEndpoint(ctx, svc.ID, at[0], b.Region, at[1]); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (s *Service) bootEndpoint(ctx context.Context, service, iface, region, url string) error {
-	if url == "" {
-		return nil
-	}
-	e, err := s.endpoints.One(ctx, store.Eq("service_id", service), store.Eq("interface", iface), store.Eq("region_id", region))
-	switch {
-	case errors.Is(err, store.ErrNoRow):
-		_, err = s.CreateEndpoint(ctx, EndpointChange{ServiceID: &service, Interface: &iface, RegionID: &region, URL: &url})
-	case err == nil && e.URL != url:
-		_, err = s.UpdateEndpoint(ctx, e.ID, EndpointChange{URL: &url})
-	}
-	return err
 }

@@ -15,6 +15,9 @@ import (
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/assignment"
+	"github.com/nacre-cloud/nacre/identity/credential"
+	"github.com/nacre-cloud/nacre/identity/password"
 )
 
 // root is the administrator with a fresh token.
@@ -45,9 +48,9 @@ const needsAuth = "The request you have made requires authentication."
 
 func TestLockout(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
-		c.Service = c.anotherWith(func(cfg *identity.Config) { cfg.Compliance = identity.Compliance{LockoutAttempts: 3} })
+		c.Service = c.anotherWith(func(cfg *identity.Config) { cfg.Compliance = password.Compliance{LockoutAttempts: 3} })
 		u := c.user("default")
-		good, bad := password(u), with(password(u), "guess")
+		good, bad := byPassword(u), with(byPassword(u), "guess")
 		require.Error(t, c.try(bad))
 		require.Error(t, c.try(bad))
 		require.NoError(t, c.try(good))
@@ -78,19 +81,19 @@ func TestLockout(t *testing.T) {
 		}
 		require.NoError(t, c.try(good))
 		c.Service = c.anotherWith(func(cfg *identity.Config) {
-			cfg.Compliance = identity.Compliance{LockoutAttempts: 1, LockoutFor: -1}
+			cfg.Compliance = password.Compliance{LockoutAttempts: 1, LockoutFor: -1}
 		})
 		v := c.user("default")
-		require.Error(t, c.try(with(password(v), "guess")))
+		require.Error(t, c.try(with(byPassword(v), "guess")))
 		time.Sleep(1000 * time.Hour)
-		require.Error(t, c.try(password(v)), "for good")
+		require.Error(t, c.try(byPassword(v)), "for good")
 	})
 }
 
 func TestPasswordRules(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
 		c.Service = c.anotherWith(func(cfg *identity.Config) {
-			cfg.Compliance = identity.Compliance{PasswordRegex: `^(?=.*\d)(?=.*[a-zA-Z])(?!.*nacre).{4,}$`, PasswordRules: "a digit and a letter"}
+			cfg.Compliance = password.Compliance{PasswordRegex: `^(?=.*\d)(?=.*[a-zA-Z])(?!.*nacre).{4,}$`, PasswordRules: "a digit and a letter"}
 		})
 		weak := func(pw string) error {
 			_, err := c.CreateUser(c.admin, identity.UserChange{Name: ref("weak" + pw), DomainID: ref("default"), Password: &pw})
@@ -106,7 +109,7 @@ func TestPasswordRules(t *testing.T) {
 		require.ErrorIs(t, err, nacre.Invalid)
 
 		c.Service = c.anotherWith(func(cfg *identity.Config) {
-			cfg.Compliance = identity.Compliance{UniquePasswords: 3, MinPasswordDays: 1, PasswordDays: 30}
+			cfg.Compliance = password.Compliance{UniquePasswords: 3, MinPasswordDays: 1, PasswordDays: 30}
 		})
 		change := func(old, new string) error { return c.ChangePassword(t.Context(), u.ID, old, new) }
 		time.Sleep(time.Second)
@@ -157,22 +160,22 @@ func TestPasswordRules(t *testing.T) {
 
 func TestFirstUseAndInactivity(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
-		c.Service = c.anotherWith(func(cfg *identity.Config) { cfg.Compliance = identity.Compliance{ChangeUponFirstUse: true} })
+		c.Service = c.anotherWith(func(cfg *identity.Config) { cfg.Compliance = password.Compliance{ChangeUponFirstUse: true} })
 		u := c.user("default")
-		words(t, c.try(password(u)), nacre.Unauthenticated, "needs to be changed")
+		words(t, c.try(byPassword(u)), nacre.Unauthenticated, "needs to be changed")
 		require.NoError(t, c.ChangePassword(t.Context(), u.ID, "pw", "mine"))
-		require.NoError(t, c.try(with(password(u), "mine")))
+		require.NoError(t, c.try(with(byPassword(u), "mine")))
 		robot, err := c.CreateUser(c.admin, identity.UserChange{Name: ref("robot"), DomainID: ref("default"), Password: ref("pw"), Options: identity.Options{"ignore_change_password_upon_first_use": true}})
 		require.NoError(t, err)
-		require.NoError(t, c.try(password(robot)))
+		require.NoError(t, c.try(byPassword(robot)))
 
-		c.Service = c.anotherWith(func(cfg *identity.Config) { cfg.Compliance = identity.Compliance{InactiveDays: 10} })
-		require.NoError(t, c.try(password(robot)))
+		c.Service = c.anotherWith(func(cfg *identity.Config) { cfg.Compliance = password.Compliance{InactiveDays: 10} })
+		require.NoError(t, c.try(byPassword(robot)))
 		time.Sleep(9 * 24 * time.Hour)
-		require.NoError(t, c.try(password(robot)))
+		require.NoError(t, c.try(byPassword(robot)))
 		time.Sleep(9 * 24 * time.Hour)
-		require.NoError(t, c.try(password(robot)), "it counts from the last log-in")
-		words(t, c.try(with(password(u), "mine")), nacre.Unauthenticated, needsAuth)
+		require.NoError(t, c.try(byPassword(robot)), "it counts from the last log-in")
+		words(t, c.try(with(byPassword(u), "mine")), nacre.Unauthenticated, needsAuth)
 		words(t, c.try(identity.AuthRequest{Methods: []string{"password"}, User: named("admin"), Password: "secret"}), nacre.Unauthenticated, needsAuth)
 		root := nacre.AsService(t.Context(), "test")
 		got, err := c.GetUser(root, u.ID)
@@ -180,7 +183,7 @@ func TestFirstUseAndInactivity(t *testing.T) {
 		require.False(t, got.Enabled, "it is shown as disabled")
 		_, err = c.UpdateUser(root, u.ID, identity.UserChange{Enabled: ref(true)})
 		require.NoError(t, err)
-		require.NoError(t, c.try(with(password(u), "mine")))
+		require.NoError(t, c.try(with(byPassword(u), "mine")))
 	})
 }
 
@@ -212,17 +215,17 @@ func TestHashForms(t *testing.T) {
 			svc := c.anotherWith(func(cfg *identity.Config) { cfg.PasswordHash, cfg.PasswordRounds = name, 5 })
 			u, err := svc.CreateUser(c.admin, identity.UserChange{Name: ref(name), DomainID: ref("default"), Password: ref("pw")})
 			require.NoError(t, err)
-			require.NoError(t, c.try(password(u)), "another service logs it in, %d", i)
-			require.Error(t, c.try(with(password(u), "px")))
+			require.NoError(t, c.try(byPassword(u)), "another service logs it in, %d", i)
+			require.Error(t, c.try(with(byPassword(u), "px")))
 		}
 		_, err := identity.New(identity.Config{Engine: c.engine, PasswordHash: "md5"})
 		require.ErrorContains(t, err, "PasswordHash")
-		_, err = identity.New(identity.Config{Engine: c.engine, Compliance: identity.Compliance{PasswordRegex: "("}})
+		_, err = identity.New(identity.Config{Engine: c.engine, Compliance: password.Compliance{PasswordRegex: "("}})
 		require.ErrorContains(t, err, "PasswordRegex")
 		long := fmt.Sprintf("%0100d", 7)
 		u, err := c.CreateUser(c.admin, identity.UserChange{Name: ref("long"), DomainID: ref("default"), Password: &long})
 		require.NoError(t, err)
-		require.NoError(t, c.try(with(password(u), long[:72])), "what bcrypt does not look at does not count, as in Keystone")
+		require.NoError(t, c.try(with(byPassword(u), long[:72])), "what bcrypt does not look at does not count, as in Keystone")
 		strict := c.anotherWith(func(cfg *identity.Config) { cfg.StrictPasswords = true })
 		_, err = strict.CreateUser(c.admin, identity.UserChange{Name: ref("longer"), DomainID: ref("default"), Password: &long})
 		words(t, err, nacre.Forbidden, "The password length must be less than or equal to 72.")
@@ -250,11 +253,11 @@ func TestPasscodes(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
 		const secret = "12345678901234567890"
 		u, p := c.user("default"), c.project("default")
-		c.grant(identity.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
-		mine := c.login(on(password(u), p))
-		_, err := c.CreateCredential(mine, identity.CredentialChange{Type: ref("totp"), Blob: ref("not base 32!")})
+		c.grant(assignment.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
+		mine := c.login(on(byPassword(u), p))
+		_, err := c.Credentials.Create(mine, credential.Change{Type: ref("totp"), Blob: ref("not base 32!")})
 		require.ErrorIs(t, err, nacre.Invalid)
-		cred, err := c.CreateCredential(mine, identity.CredentialChange{Type: ref("totp"), Blob: ref(base32.StdEncoding.EncodeToString([]byte(secret)))})
+		cred, err := c.Credentials.Create(mine, credential.Change{Type: ref("totp"), Blob: ref(base32.StdEncoding.EncodeToString([]byte(secret)))})
 		require.NoError(t, err)
 		now := time.Now()
 		require.NoError(t, c.try(totp(u, passcode(secret, now))))
@@ -271,12 +274,12 @@ func TestPasscodes(t *testing.T) {
 		_, err = c.UpdateUser(c.admin, u.ID, identity.UserChange{Options: identity.Options{"multi_factor_auth_rules": []any{[]any{"password", "totp"}, []any{"unheard"}, []any{"token", "application_credential"}}}})
 		require.NoError(t, err)
 		var more *identity.ReceiptError
-		require.ErrorAs(t, c.try(password(u)), &more)
+		require.ErrorAs(t, c.try(byPassword(u)), &more)
 		require.ErrorIs(t, more, nacre.Unauthenticated)
 		require.Equal(t, []string{"password"}, more.Methods)
 		require.Equal(t, [][]string{{"password", "totp"}}, more.Required)
 		other := c.user("default")
-		stolen := password(other)
+		stolen := byPassword(other)
 		stolen.Receipt = more.Text
 		words(t, c.try(stolen), nacre.Unauthenticated, "Could not find auth receipt")
 		rest := totp(u, passcode(secret, time.Now()))
@@ -290,12 +293,12 @@ func TestPasscodes(t *testing.T) {
 		both.Methods, both.User, both.Password = []string{"password", "totp"}, identity.NameRef{ID: u.ID}, "pw"
 		require.NoError(t, c.try(both))
 
-		require.ErrorAs(t, c.try(password(u)), &more)
+		require.ErrorAs(t, c.try(byPassword(u)), &more)
 		time.Sleep(6 * time.Minute)
 		late := totp(u, passcode(secret, time.Now()))
 		late.Receipt = more.Text
 		words(t, c.try(late), nacre.Unauthenticated, "Could not find auth receipt")
-		require.ErrorAs(t, c.try(password(u)), &more)
+		require.ErrorAs(t, c.try(byPassword(u)), &more)
 		_, err = c.UpdateUser(c.admin, u.ID, identity.UserChange{Password: ref("other")})
 		require.NoError(t, err)
 		late.Receipt = more.Text
@@ -303,12 +306,12 @@ func TestPasscodes(t *testing.T) {
 
 		_, err = c.UpdateUser(c.admin, u.ID, identity.UserChange{Options: identity.Options{"multi_factor_auth_enabled": false}})
 		require.NoError(t, err)
-		require.NoError(t, c.try(with(password(u), "other")))
-		spare, err := c.CreateCredential(c.admin, identity.CredentialChange{Type: ref("totp"), UserID: ref(other.ID), Blob: ref(base32.StdEncoding.EncodeToString([]byte(secret)))})
+		require.NoError(t, c.try(with(byPassword(u), "other")))
+		spare, err := c.Credentials.Create(c.admin, credential.Change{Type: ref("totp"), UserID: ref(other.ID), Blob: ref(base32.StdEncoding.EncodeToString([]byte(secret)))})
 		require.NoError(t, err)
 		require.NoError(t, c.try(totp(other, passcode(secret, time.Now()))), spare.ID)
 		require.NoError(t, c.DeleteUser(c.admin, other.ID))
-		require.NoError(t, c.DeleteCredential(c.admin, cred.ID))
+		require.NoError(t, c.Credentials.Delete(c.admin, cred.ID))
 		time.Sleep(time.Minute)
 		require.Error(t, c.try(totp(u, passcode(secret, time.Now()))))
 	})
@@ -319,6 +322,6 @@ func TestMFADoesNotLockOut(t *testing.T) {
 		u := c.user("default")
 		_, err := c.UpdateUser(c.admin, u.ID, identity.UserChange{Options: identity.Options{"multi_factor_auth_rules": []any{[]any{"kerberos"}}}})
 		require.NoError(t, err)
-		require.NoError(t, c.try(password(u)), "no rule has a method that there is")
+		require.NoError(t, c.try(byPassword(u)), "no rule has a method that there is")
 	})
 }

@@ -14,14 +14,17 @@ import (
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/appcred"
+	"github.com/nacre-cloud/nacre/identity/assignment"
 	"github.com/nacre-cloud/nacre/identity/awssign"
+	"github.com/nacre-cloud/nacre/identity/credential"
 )
 
 // chain makes users who pass a trust of the first one's role on.
 func TestRedelegation(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
 		giver, p := c.user("default"), c.project("default")
-		c.grant(identity.Grant{UserID: giver.ID, ProjectID: p.ID}, "manager")
+		c.grant(assignment.Grant{UserID: giver.ID, ProjectID: p.ID}, "manager")
 		var hops []identity.User
 		for range 5 {
 			hops = append(hops, c.user("default"))
@@ -38,13 +41,13 @@ func TestRedelegation(t *testing.T) {
 			return c.CreateTrust(ctx, tr, refs)
 		}
 		take := func(u identity.User, tr identity.Trust) context.Context {
-			req := password(u)
+			req := byPassword(u)
 			req.TrustID = tr.ID
 			return c.login(req)
 		}
 		again := func(tr *identity.Trust) { tr.AllowRedelegation = true }
 		end := time.Now().Add(30 * time.Minute).UTC().Truncate(time.Second)
-		mine := c.login(on(password(giver), p))
+		mine := c.login(on(byPassword(giver), p))
 		closed, err := give(mine, hops[0], nil, "member")
 		require.NoError(t, err)
 		require.Zero(t, closed.RedelegationCount)
@@ -112,11 +115,11 @@ func TestRedelegation(t *testing.T) {
 func TestTrustsAndOtherDelegation(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
 		giver, taker, p := c.user("default"), c.user("default"), c.project("default")
-		c.grant(identity.Grant{UserID: giver.ID, ProjectID: p.ID}, "member")
-		mine := c.login(on(password(giver), p))
+		c.grant(assignment.Grant{UserID: giver.ID, ProjectID: p.ID}, "member")
+		mine := c.login(on(byPassword(giver), p))
 		tr, err := c.CreateTrust(mine, identity.Trust{TrustorUserID: giver.ID, TrusteeUserID: taker.ID, ProjectID: p.ID}, []identity.NameRef{{Name: "member"}})
 		require.NoError(t, err)
-		a, err := c.CreateAppCredential(mine, giver.ID, identity.NewAppCredential{Name: "root", Unrestricted: true})
+		a, err := c.AppCredentials.Create(mine, giver.ID, appcred.Wanted{Name: "root", Unrestricted: true})
 		require.NoError(t, err)
 		robot := c.login(identity.AuthRequest{Methods: []string{"application_credential"}, AppCredID: a.ID, AppCredSecret: a.Secret})
 		for name, refused := range map[string]func() error{
@@ -131,12 +134,12 @@ func TestTrustsAndOtherDelegation(t *testing.T) {
 		} {
 			require.ErrorIs(t, refused(), nacre.Forbidden, "%s by an application credential, however unrestricted", name)
 		}
-		_, err = c.GetTrust(c.login(password(c.user("default"))), "missing")
+		_, err = c.GetTrust(c.login(byPassword(c.user("default"))), "missing")
 		require.ErrorIs(t, err, nacre.NotFound, "before anything else")
 
 		none, err := c.CreateTrust(mine, identity.Trust{TrustorUserID: giver.ID, TrusteeUserID: taker.ID, Impersonation: true}, nil)
 		require.NoError(t, err, "a trust without a project")
-		req := password(taker)
+		req := byPassword(taker)
 		req.TrustID = none.ID
 		_, i, err := c.Authenticate(t.Context(), req)
 		require.NoError(t, err)
@@ -157,24 +160,24 @@ func TestRescoping(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
 		u, p, q := c.user("default"), c.project("default"), c.project("default")
 		for _, x := range []identity.Project{p, q} {
-			c.grant(identity.Grant{UserID: u.ID, ProjectID: x.ID}, "member")
+			c.grant(assignment.Grant{UserID: u.ID, ProjectID: x.ID}, "member")
 		}
-		c.grant(identity.Grant{UserID: u.ID, System: true}, "reader")
-		scoped := tokenOf(c.login(on(password(u), p)))
+		c.grant(assignment.Grant{UserID: u.ID, System: true}, "reader")
+		scoped := tokenOf(c.login(on(byPassword(u), p)))
 		again := on(identity.AuthRequest{Methods: []string{"token"}, Token: scoped}, q)
 		require.NoError(t, c.try(again))
-		sys := password(u)
+		sys := byPassword(u)
 		sys.System = true
 		require.ErrorIs(t, c.try(on(identity.AuthRequest{Methods: []string{"token"}, Token: tokenOf(c.login(sys))}, p)), nacre.Forbidden)
 		c.Service = c.anotherWith(func(cfg *identity.Config) { cfg.NoRescope = true })
 		require.ErrorIs(t, c.try(again), nacre.Forbidden)
-		unscoped := tokenOf(c.login(password(u)))
+		unscoped := tokenOf(c.login(byPassword(u)))
 		require.NoError(t, c.try(on(identity.AuthRequest{Methods: []string{"token"}, Token: unscoped}, q)))
 	})
 }
 
 // signEC2 is version 2 of Amazon's signatures, by another hand.
-func signEC2(pair identity.EC2Credential, at time.Time) identity.EC2Request {
+func signEC2(pair credential.EC2, at time.Time) identity.EC2Request {
 	params := map[string]string{"AWSAccessKeyId": pair.Access, "Action": "DescribeInstances", "SignatureMethod": "HmacSHA256", "SignatureVersion": "2", "Timestamp": at.UTC().Format("2006-01-02T15:04:05Z")}
 	v := url.Values{}
 	for k, x := range params {
@@ -188,14 +191,14 @@ func signEC2(pair identity.EC2Credential, at time.Time) identity.EC2Request {
 func TestEC2Tokens(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
 		u, taker, p := c.user("default"), c.user("default"), c.project("default")
-		c.grant(identity.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
+		c.grant(assignment.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
 		robot := c.user("default")
-		c.grant(identity.Grant{UserID: robot.ID, ProjectID: p.ID}, "service")
-		mine, service := c.login(on(password(u), p)), c.login(on(password(robot), p))
-		pair, err := c.CreateEC2(mine, u.ID, p.ID)
+		c.grant(assignment.Grant{UserID: robot.ID, ProjectID: p.ID}, "service")
+		mine, service := c.login(on(byPassword(u), p)), c.login(on(byPassword(robot), p))
+		pair, err := c.Credentials.CreateEC2(mine, u.ID, p.ID)
 		require.NoError(t, err)
 		good := signEC2(pair, time.Now())
-		for _, ctx := range []context.Context{mine, c.login(password(u))} {
+		for _, ctx := range []context.Context{mine, c.login(byPassword(u))} {
 			_, _, err := c.AuthenticateEC2(ctx, good)
 			require.ErrorIs(t, err, nacre.Forbidden, "it is for services")
 		}
@@ -224,26 +227,26 @@ func TestEC2Tokens(t *testing.T) {
 		_, _, err = c.AuthenticateEC2(service, identity.EC2Request{Access: "unknown", Request: awssign.Request{Signature: "x"}})
 		require.ErrorIs(t, err, nacre.NotFound)
 
-		mine, service = c.login(on(password(u), p)), c.login(on(password(robot), p))
+		mine, service = c.login(on(byPassword(u), p)), c.login(on(byPassword(robot), p))
 		tr, err := c.CreateTrust(mine, identity.Trust{TrustorUserID: u.ID, TrusteeUserID: taker.ID, ProjectID: p.ID, RemainingUses: ref(2)}, []identity.NameRef{{Name: "reader"}})
 		require.NoError(t, err)
-		_, err = c.CreateCredential(mine, identity.CredentialChange{Type: ref("ec2"), ProjectID: &p.ID, Blob: ref(`{"access":"a","secret":"s","trust_id":"` + tr.ID + `"}`)})
+		_, err = c.Credentials.Create(mine, credential.Change{Type: ref("ec2"), ProjectID: &p.ID, Blob: ref(`{"access":"a","secret":"s","trust_id":"` + tr.ID + `"}`)})
 		require.ErrorIs(t, err, nacre.Invalid, "what a credential is bound to is not for the client to say")
-		a, err := c.CreateAppCredential(mine, u.ID, identity.NewAppCredential{Name: "narrow", Roles: []identity.NameRef{{Name: "reader"}}, Unrestricted: true})
+		a, err := c.AppCredentials.Create(mine, u.ID, appcred.Wanted{Name: "narrow", Roles: []appcred.Role{{Name: "reader"}}, Unrestricted: true})
 		require.NoError(t, err)
 		byApp := c.login(identity.AuthRequest{Methods: []string{"application_credential"}, AppCredID: a.ID, AppCredSecret: a.Secret})
-		bound, err := c.CreateCredential(byApp, identity.CredentialChange{Type: ref("ec2"), ProjectID: &p.ID, Blob: ref(`{"access":"narrow","secret":"s"}`)})
+		bound, err := c.Credentials.Create(byApp, credential.Change{Type: ref("ec2"), ProjectID: &p.ID, Blob: ref(`{"access":"narrow","secret":"s"}`)})
 		require.NoError(t, err)
-		_, i, err := c.AuthenticateEC2(service, signEC2(identity.EC2Credential{Access: "narrow", Secret: "s"}, time.Now()))
+		_, i, err := c.AuthenticateEC2(service, signEC2(credential.EC2{Access: "narrow", Secret: "s"}, time.Now()))
 		require.NoError(t, err)
 		require.Equal(t, []string{"reader"}, i.Caller().Roles, "it gives no more than what it was made with")
 		require.Equal(t, a.ID, i.AppCredID)
-		_, err = c.UpdateCredential(mine, bound.ID, identity.CredentialChange{Blob: ref(`{"access":"narrow","secret":"s"}`)})
+		_, err = c.Credentials.Update(mine, bound.ID, credential.Change{Blob: ref(`{"access":"narrow","secret":"s"}`)})
 		require.ErrorIs(t, err, nacre.Invalid, "the bond can't be cut")
-		_, err = c.UpdateCredential(mine, bound.ID, identity.CredentialChange{UserID: &taker.ID})
+		_, err = c.Credentials.Update(mine, bound.ID, credential.Change{UserID: &taker.ID})
 		require.ErrorIs(t, err, nacre.Forbidden, "it can't be given to somebody else")
-		require.NoError(t, c.DeleteAppCredential(mine, u.ID, a.ID))
-		_, _, err = c.AuthenticateEC2(service, signEC2(identity.EC2Credential{Access: "narrow", Secret: "s"}, time.Now()))
+		require.NoError(t, c.AppCredentials.Delete(mine, u.ID, a.ID))
+		_, _, err = c.AuthenticateEC2(service, signEC2(credential.EC2{Access: "narrow", Secret: "s"}, time.Now()))
 		require.Error(t, err)
 	})
 }

@@ -11,45 +11,11 @@ import (
 	"time"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/domainconfig"
+	"github.com/nacre-cloud/nacre/identity/kit"
+	"github.com/nacre-cloud/nacre/identity/revoke"
 	"github.com/nacre-cloud/nacre/store"
 )
-
-// Directory is where somebody else keeps a domain's users and groups. Nothing is
-// written there. What is not there is nacre.NotFound, a directory that does not
-// answer nacre.Unavailable. Its methods refuse a context in a transaction.
-type Directory interface {
-	// User finds a user by the directory's id, UserByName by name.
-	User(ctx context.Context, id string) (DirectoryUser, error)
-	UserByName(ctx context.Context, name string) (DirectoryUser, error)
-	// Users are all of them.
-	Users(ctx context.Context) ([]DirectoryUser, error)
-	// Authenticate reports whether that is the user's password.
-	Authenticate(ctx context.Context, id, password string) (bool, error)
-	// Group finds a group by the directory's id.
-	Group(ctx context.Context, id string) (DirectoryGroup, error)
-	// Groups are all of them, GroupsOf those of a user.
-	Groups(ctx context.Context) ([]DirectoryGroup, error)
-	GroupsOf(ctx context.Context, userID string) ([]DirectoryGroup, error)
-	// Members are a group's users.
-	Members(ctx context.Context, groupID string) ([]DirectoryUser, error)
-}
-
-// DirectoryUser is a user as a directory knows it.
-type DirectoryUser struct {
-	// ID and Name are never empty.
-	ID, Name           string
-	Email, Description string
-	DefaultProjectID   string
-	Enabled            bool
-	// Extra are further attributes, shown with the user's own; an empty one is none.
-	Extra map[string]string
-}
-
-// DirectoryGroup is a group as a directory knows it.
-type DirectoryGroup struct {
-	ID, Name, Description string
-	Extra                 map[string]string
-}
 
 // ofDirectory is the source of rows that only repeat what a directory says.
 const ofDirectory = "directory"
@@ -66,9 +32,7 @@ type directoryID struct {
 // directories are the domains' directories.
 type directories struct {
 	fixed map[string]Directory
-	// files are configurations by domains' names.
-	files map[string]DomainConfig
-	open  func(context.Context, DomainConfig) (Directory, error)
+	open  func(context.Context, domainconfig.Options) (Directory, error)
 
 	mu     sync.Mutex
 	opened map[string]*openDirectory
@@ -96,7 +60,7 @@ func (s *Service) directory(ctx context.Context, domainID string) (Directory, er
 	if o != nil && time.Since(o.at) < configFor {
 		return o.dir, nil
 	}
-	c, err := s.driverConfig(ctx, domainID)
+	c, err := s.DomainConfigs.ForDriver(ctx, domainID)
 	if err != nil {
 		return nil, err
 	}
@@ -129,8 +93,25 @@ func dirOf(o *openDirectory) Directory {
 	return o.dir
 }
 
+// tryDirectory refuses a configuration whose directory can't be opened; nil is no try.
+func tryDirectory(open func(context.Context, domainconfig.Options) (Directory, error)) func(domainconfig.Options) error {
+	if open == nil {
+		return nil
+	}
+	return func(c domainconfig.Options) error {
+		if c["identity"]["driver"] != "ldap" {
+			return nil
+		}
+		dir, err := open(context.Background(), c)
+		if closer, ok := dir.(io.Closer); ok && err == nil {
+			_ = closer.Close()
+		}
+		return err
+	}
+}
+
 // errReadOnly refuses changes of what a directory keeps.
-func errReadOnly() error { return forbidden("LDAP does not support write operations") }
+func errReadOnly() error { return kit.Forbidden("LDAP does not support write operations") }
 
 // writable refuses to make users or groups in a domain that a directory keeps.
 func (s *Service) writable(ctx context.Context, domainID string) error {
@@ -171,7 +152,7 @@ func (s *Service) publicIDs(ctx context.Context, domainID, kind string, local []
 		have, ok := known[out[i]]
 		if ok && have != want {
 			// Domain and id run together: two pairs can give one text.
-			want.ID = publicID(domainID, kind, joined(domainID, kind, id))
+			want.ID = publicID(domainID, kind, kit.Joined(domainID, kind, id))
 			have, err = s.directoryIDs.Get(ctx, want.ID)
 			if ok = err == nil; err != nil && !errors.Is(err, store.ErrNoRow) {
 				return nil, err
@@ -197,7 +178,7 @@ func (s *Service) syncUsers(ctx context.Context, domainID string, us []Directory
 	if len(us) == 0 {
 		return nil, nil
 	}
-	err = s.tx(ctx, func(ctx context.Context) error {
+	err = s.area.Tx(ctx, func(ctx context.Context) error {
 		local := make([]string, len(us))
 		for i := range us {
 			local[i] = us[i].ID
@@ -246,7 +227,7 @@ func unlike(have map[string]any, want map[string]string) map[string]any {
 func (s *Service) syncUser(ctx context.Context, domainID, id string, du *DirectoryUser, old User, there bool) error {
 	set := func(u *User) error {
 		u.Name, u.Enabled = du.Name, du.Enabled
-		u.Extra = merge(u.Extra, unlike(u.Extra, du.shown()))
+		u.Extra = kit.Merge(u.Extra, unlike(u.Extra, du.shown()))
 		if du.DefaultProjectID != "" {
 			u.DefaultProjectID = du.DefaultProjectID
 		}
@@ -264,7 +245,7 @@ func (s *Service) syncUser(ctx context.Context, domainID, id string, du *Directo
 	if _, err := s.users.Update(ctx, id, set); err != nil {
 		return err
 	}
-	return s.revoke(ctx, revocation{UserID: id, Stale: !old.Enabled || du.Enabled})
+	return s.Revocations.Record(ctx, revoke.Row{UserID: id, Stale: !old.Enabled || du.Enabled})
 }
 
 // syncGroups is syncUsers for groups.
@@ -272,7 +253,7 @@ func (s *Service) syncGroups(ctx context.Context, domainID string, gs []Director
 	if len(gs) == 0 {
 		return nil, nil
 	}
-	err = s.tx(ctx, func(ctx context.Context) error {
+	err = s.area.Tx(ctx, func(ctx context.Context) error {
 		local := make([]string, len(gs))
 		for i := range gs {
 			local[i] = gs[i].ID
@@ -317,7 +298,7 @@ func (s *Service) syncGroup(ctx context.Context, domainID, id string, g Director
 	}
 	rows[mine].Name, rows[mine].Description = g.Name, g.Description
 	_, err := s.groups.Update(ctx, id, func(o *Group) error {
-		o.Name, o.Description, o.Extra = g.Name, g.Description, merge(o.Extra, unlike(o.Extra, g.Extra))
+		o.Name, o.Description, o.Extra = g.Name, g.Description, kit.Merge(o.Extra, unlike(o.Extra, g.Extra))
 		return nil
 	})
 	return err
@@ -369,12 +350,12 @@ func (s *Service) fetched(ctx context.Context, domainID string, dir Directory, d
 	if err != nil {
 		return User{}, err
 	}
-	err = s.tx(ctx, func(ctx context.Context) error {
+	err = s.area.Tx(ctx, func(ctx context.Context) error {
 		changed, err := s.sameMembers(ctx, ids[0], ofDirectory, groups, nil)
 		if err != nil || !changed {
 			return err
 		}
-		return s.revoke(ctx, revocation{UserID: ids[0], Stale: true})
+		return s.Revocations.Record(ctx, revoke.Row{UserID: ids[0], Stale: true})
 	})
 	if err != nil {
 		return User{}, err
@@ -401,7 +382,7 @@ func (s *Service) directoryUserNamed(ctx context.Context, domainID, name string)
 func (s *Service) checkDirectoryPassword(ctx context.Context, u User, pw string) (User, error) {
 	u, err := s.refresh(ctx, u)
 	if err != nil {
-		return u, gone(err, "the directory's user is gone")
+		return u, kit.Gone(err, "the directory's user is gone")
 	}
 	dir, err := s.directory(ctx, u.DomainID)
 	if err != nil {
@@ -418,7 +399,7 @@ func (s *Service) checkDirectoryPassword(ctx context.Context, u User, pw string)
 		}
 	}
 	if !ok {
-		return u, errAuth("the directory refuses the password")
+		return u, kit.Unauthenticated("the directory refuses the password")
 	}
 	return u, s.checkAlive(ctx, &u)
 }
@@ -489,22 +470,22 @@ func (s *Service) refreshMembers(ctx context.Context, g Group) error {
 		return err
 	}
 	if dir == nil {
-		return notFound("group", g.ID)
+		return kit.NotFound("group", g.ID)
 	}
 	us, err := dir.Members(ctx, at.LocalID)
 	if err != nil {
-		return orNotFound(directoryErr(err), "group", g.ID)
+		return kit.OrNotFound(directoryErr(err), "group", g.ID)
 	}
 	ids, err := s.syncUsers(ctx, g.DomainID, us)
 	if err != nil {
 		return err
 	}
-	return s.tx(ctx, func(ctx context.Context) error {
+	return s.area.Tx(ctx, func(ctx context.Context) error {
 		have, err := s.members.Where(ctx, store.Eq("group_id", g.ID))
 		if err != nil {
 			return err
 		}
-		var changed []revocation
+		var changed []revoke.Row
 		for _, m := range have {
 			if i := slices.Index(ids, m.UserID); i >= 0 {
 				ids = slices.Delete(ids, i, i+1)
@@ -513,17 +494,17 @@ func (s *Service) refreshMembers(ctx context.Context, g Group) error {
 			if err := s.members.Delete(ctx, m.ID); err != nil {
 				return err
 			}
-			changed = append(changed, revocation{UserID: m.UserID, Stale: true})
+			changed = append(changed, revoke.Row{UserID: m.UserID, Stale: true})
 		}
 		for _, id := range ids {
 			if err := s.members.Insert(ctx, membership{ID: g.ID + "|" + id, GroupID: g.ID, UserID: id, Source: ofDirectory}); err != nil {
 				return err
 			}
-			changed = append(changed, revocation{UserID: id, Stale: true})
+			changed = append(changed, revoke.Row{UserID: id, Stale: true})
 		}
 		if len(changed) == 0 {
 			return nil
 		}
-		return s.revoke(ctx, changed...)
+		return s.Revocations.Record(ctx, changed...)
 	})
 }

@@ -10,6 +10,8 @@ import (
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/assignment"
+	"github.com/nacre-cloud/nacre/identity/domainconfig"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -140,7 +142,7 @@ func TestDirectory(t *testing.T) {
 
 		project, err := c.CreateProject(c.admin, identity.ProjectChange{Name: ref("p"), DomainID: ref(domain.ID)})
 		require.NoError(t, err)
-		require.NoError(t, c.CreateGrant(c.admin, identity.Grant{GroupID: dev.ID, ProjectID: project.ID, RoleID: c.ids.Roles["member"]}))
+		require.NoError(t, c.Assignments.CreateGrant(c.admin, assignment.Grant{GroupID: dev.ID, ProjectID: project.ID, RoleID: c.ids.Roles["member"]}))
 		who := func(name, pw string) identity.AuthRequest {
 			return identity.AuthRequest{Methods: []string{"password"}, User: identity.NameRef{Name: name, Domain: identity.DomainRef{ID: domain.ID}}, Password: pw,
 				Project: &identity.NameRef{ID: project.ID}}
@@ -225,9 +227,9 @@ func TestDirectoryFromDomainConfig(t *testing.T) {
 		domain, err := c.CreateDomain(c.admin, identity.ProjectChange{Name: ref("corp")})
 		require.NoError(t, err)
 		dir := newDirectory()
-		var opened []identity.DomainConfig
+		var opened []domainconfig.Options
 		c.Service = c.anotherWith(func(cfg *identity.Config) {
-			cfg.OpenDirectory = func(_ context.Context, d identity.DomainConfig) (identity.Directory, error) {
+			cfg.OpenDirectory = func(_ context.Context, d domainconfig.Options) (identity.Directory, error) {
 				if d["ldap"]["url"] == "ldap://bad" {
 					return nil, errors.New("url: that one is bad")
 				}
@@ -237,7 +239,7 @@ func TestDirectoryFromDomainConfig(t *testing.T) {
 		})
 		_, err = c.CreateUser(c.admin, identity.UserChange{Name: ref("local"), DomainID: ref(domain.ID)})
 		require.NoError(t, err)
-		_, _, err = c.PutDomainConfig(c.admin, domain.ID, identity.DomainConfig{"identity": {"driver": "ldap"}, "ldap": {"url": "ldap://x", "user": "cn=x,%(password)s", "password": "secret"}})
+		_, _, err = c.DomainConfigs.Put(c.admin, domain.ID, domainconfig.Options{"identity": {"driver": "ldap"}, "ldap": {"url": "ldap://x", "user": "cn=x,%(password)s", "password": "secret"}})
 		require.NoError(t, err)
 		time.Sleep(6 * time.Second)
 		for range 3 {
@@ -247,13 +249,13 @@ func TestDirectoryFromDomainConfig(t *testing.T) {
 		}
 		require.Len(t, opened, 2, "when it was set, and when it was used")
 		require.Equal(t, "cn=x,secret", opened[1]["ldap"]["user"])
-		_, err = c.UpdateDomainConfig(c.admin, domain.ID, "ldap", "url", identity.DomainConfig{"ldap": {"url": "ldap://bad"}})
+		_, err = c.DomainConfigs.Update(c.admin, domain.ID, "ldap", "url", domainconfig.Options{"ldap": {"url": "ldap://bad"}})
 		require.ErrorIs(t, err, nacre.Forbidden)
 		require.ErrorContains(t, err, "that one is bad")
-		kept, err := c.GetDomainConfig(c.admin, domain.ID, "ldap", "url")
+		kept, err := c.DomainConfigs.Get(c.admin, domain.ID, "ldap", "url")
 		require.NoError(t, err)
 		require.Equal(t, "ldap://x", kept["ldap"]["url"])
-		require.NoError(t, c.DeleteDomainConfig(c.admin, domain.ID, "", ""))
+		require.NoError(t, c.DomainConfigs.Delete(c.admin, domain.ID, "", ""))
 		time.Sleep(6 * time.Second)
 		us, err := c.ListUsers(c.admin, nacre.Query{Filters: []nacre.Filter{{Name: "domain_id", Value: domain.ID}, {Name: "name", Value: "local"}}})
 		require.NoError(t, err)
@@ -266,25 +268,25 @@ func TestDirectoryFromDomainConfig(t *testing.T) {
 func TestDirectoryFromFile(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
 		dir := newDirectory()
-		open := func(_ context.Context, d identity.DomainConfig) (identity.Directory, error) {
+		open := func(_ context.Context, d domainconfig.Options) (identity.Directory, error) {
 			if d["ldap"]["url"] != "ldap://file" {
 				return nil, errors.New("url: another")
 			}
 			return dir, nil
 		}
 		c.Service = c.anotherWith(func(cfg *identity.Config) {
-			cfg.OpenDirectory, cfg.DomainConfigs = open, map[string]identity.DomainConfig{"corp": {"identity": {"driver": "ldap"}, "ldap": {"url": "ldap://file"}}}
+			cfg.OpenDirectory, cfg.DomainConfigs = open, map[string]domainconfig.Options{"corp": {"identity": {"driver": "ldap"}, "ldap": {"url": "ldap://file"}}}
 		})
 		for name, want := range map[string]int{"corp": 2, "other": 0} {
 			domain, err := c.CreateDomain(c.admin, identity.ProjectChange{Name: ref(name)})
 			require.NoError(t, err)
-			_, _, err = c.PutDomainConfig(c.admin, domain.ID, identity.DomainConfig{"identity": {"driver": "sql"}})
+			_, _, err = c.DomainConfigs.Put(c.admin, domain.ID, domainconfig.Options{"identity": {"driver": "sql"}})
 			require.NoError(t, err)
 			us, err := c.ListUsers(c.admin, query("domain_id", domain.ID))
 			require.NoError(t, err)
 			require.Len(t, us, want)
 		}
-		_, err := identity.New(identity.Config{Engine: c.engine, OpenDirectory: open, DomainConfigs: map[string]identity.DomainConfig{"corp": {"identity": {"driver": "ldap"}, "ldap": {"url": "ldap://x"}}}})
+		_, err := identity.New(identity.Config{Engine: c.engine, OpenDirectory: open, DomainConfigs: map[string]domainconfig.Options{"corp": {"identity": {"driver": "ldap"}, "ldap": {"url": "ldap://x"}}}})
 		require.ErrorContains(t, err, "corp: url: another")
 	})
 }

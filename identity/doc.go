@@ -12,11 +12,25 @@
 // identity/fernet is the token format, identity/jws another one (Config.Tokens),
 // identity/passhash the forms of password hashes.
 //
-// Sub-areas are identity/federation (Service.Federation: who vouches for users,
-// and for whom we do) and identity/oauth1 (Service.OAuth). A domain's users and
-// groups may be kept by a [Directory], such as identity/ldap's: they are read there
-// and repeated here, so that roles are given to them as to any other, and what the
-// directory no longer says is gone at the next look, within five minutes for tokens.
+// What it is made of are sub-areas, each with its own service, tables and policy, over
+// one engine, so that one transaction covers what changes in several:
+//
+//	identity/catalog        Catalog          services, endpoints, regions, OS-EP-FILTER, policies
+//	identity/assignment     Assignments      roles, implied roles, grants, effective assignments
+//	identity/limit          Limits           registered limits and limits
+//	identity/credential     Credentials      EC2 keys, TOTP secrets, and what else is kept for users
+//	identity/appcred        AppCredentials   application credentials and access rules
+//	identity/password       Passwords        hashes, and the rules for passwords and accounts
+//	identity/revoke         Revocations      which tokens have ended
+//	identity/domainconfig   DomainConfigs    domains' own configurations
+//	identity/federation     Federation       who vouches for users, and for whom we do
+//	identity/oauth1         OAuth            consumers that users let act for them
+//
+// The Service itself has domains, projects, users, groups and trusts, and makes and
+// checks tokens. A domain's users and groups may be kept by a [Directory], such as
+// identity/ldap's: they are read there and repeated here, so that roles are given to
+// them as to any other, and what the directory no longer says is gone at the next look,
+// within five minutes for tokens.
 //
 // # What it promises
 //
@@ -35,7 +49,7 @@
 // Passwords are kept as bcrypt, or as Config.PasswordHash says; each form that
 // Keystone keeps is good for logging in. An unknown user, a locked one and a wrong
 // password give the same answer after the same time. At most as many passwords are
-// hashed at once as there are processors. [Compliance] has the rules for passwords
+// hashed at once as there are processors. Config.Compliance has the rules for passwords
 // and accounts: strength, age, history, expiry, lock-out, inactivity.
 //
 // # Authentication

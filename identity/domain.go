@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/kit"
 	"github.com/nacre-cloud/nacre/internal/policy"
 	"github.com/nacre-cloud/nacre/store"
 )
@@ -15,7 +16,7 @@ func (s *Service) getDomain(ctx context.Context, id string) (Project, error) {
 	if err == nil && !d.IsDomain {
 		err = store.ErrNoRow
 	}
-	return d, orNotFound(err, "domain", id)
+	return d, kit.OrNotFound(err, "domain", id)
 }
 
 func (s *Service) domain(ctx context.Context, id, rule string) (Project, error) {
@@ -27,7 +28,7 @@ func (s *Service) domain(ctx context.Context, id, rule string) (Project, error) 
 	if err == nil {
 		target["target.domain.id"] = id
 	}
-	if deny := s.enforce(ctx, rule, target); deny != nil {
+	if deny := s.area.Enforce(ctx, rule, target); deny != nil {
 		return Project{}, deny
 	}
 	return d, err
@@ -47,16 +48,16 @@ func (s *Service) GetDomain(ctx context.Context, id string) (Project, error) {
 
 // ListDomains lists domains.
 func (s *Service) ListDomains(ctx context.Context, q nacre.Query) ([]Project, error) {
-	own, target := ownDomain(ctx), policy.Map{}
+	own, target := kit.OwnDomain(ctx), policy.Map{}
 	ws := append(s.tagFilters(q), store.Eq("is_domain", true))
 	if own != "" {
 		target["target.domain.id"] = own
 		ws = append(ws, store.Eq("id", own))
 	}
-	if err := s.enforce(ctx, "list_domains", target); err != nil {
+	if err := s.area.Enforce(ctx, "list_domains", target); err != nil {
 		return nil, err
 	}
-	return list(ctx, s.projects, q, columns{"id", "name", "enabled"}, ws...)
+	return kit.List(ctx, s.projects, q, kit.Columns{"id", "name", "enabled"}, ws...)
 }
 
 // UpdateDomain changes a domain. Disabling it ends the tokens of its users and
@@ -77,20 +78,20 @@ func (s *Service) DeleteDomain(ctx context.Context, id string) error {
 }
 
 func (s *Service) deleteDomain(ctx context.Context, id string) error {
-	return s.tx(ctx, func(ctx context.Context) error {
+	return s.area.Tx(ctx, func(ctx context.Context) error {
 		d, err := s.projects.GetForUpdate(ctx, id)
 		switch {
 		case err != nil:
-			return orNotFound(err, "domain", id)
-		case d.Options.immutable():
-			return immutable("delete", "domain", id)
+			return kit.OrNotFound(err, "domain", id)
+		case d.Options.Immutable():
+			return kit.Immutable("delete", "domain", id)
 		case d.Enabled:
-			return forbidden("Cannot delete a domain that is enabled, please disable it first.")
+			return kit.Forbidden("Cannot delete a domain that is enabled, please disable it first.")
 		}
 		if err := s.Federation.DomainDeleted(ctx, id); err != nil {
 			return err
 		}
-		if _, err := s.domainOptions.DeleteWhere(ctx, store.Eq("domain_id", id)); err != nil {
+		if err := s.DomainConfigs.DomainDeleted(ctx, id); err != nil {
 			return err
 		}
 		users, err := s.users.Where(ctx, store.Eq("domain_id", id))
@@ -107,14 +108,7 @@ func (s *Service) deleteDomain(ctx context.Context, id string) error {
 		if err := s.dropGroups(ctx, groups); err != nil {
 			return err
 		}
-		roles, err := s.roles.Where(ctx, store.Eq("domain_id", id))
-		if err != nil {
-			return err
-		}
-		if err := s.dropRoles(ctx, roles); err != nil {
-			return err
-		}
-		if _, err := s.assignments.DeleteWhere(ctx, store.Eq("domain_id", id)); err != nil {
+		if err := s.Assignments.DomainDeleted(ctx, id); err != nil {
 			return err
 		}
 		below, err := s.projects.Where(ctx, store.Eq("domain_id", id))

@@ -29,7 +29,7 @@ func TestDomainConfigDefaultsAsKeystone(t *testing.T) {
 	var want map[string]map[string]any
 	require.NoError(t, json.Unmarshal(out, &want))
 	eachEngine(t, func(t *testing.T, c *cloud) {
-		got, err := c.DomainConfigDefaults(nacre.AsService(t.Context(), "test"), "", "")
+		got, err := c.DomainConfigs.Defaults(nacre.AsService(t.Context(), "test"), "", "")
 		require.NoError(t, err)
 		b, err := json.Marshal(got)
 		require.NoError(t, err)

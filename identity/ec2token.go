@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/nacre-cloud/nacre/identity/awssign"
+	"github.com/nacre-cloud/nacre/identity/kit"
 	"github.com/nacre-cloud/nacre/internal/policy"
 )
 
@@ -18,32 +19,32 @@ type EC2Request struct {
 // who could show it signatures at will could use those that it only saw. A
 // signature is good for a quarter of an hour.
 func (s *Service) AuthenticateEC2(ctx context.Context, req EC2Request) (string, *TokenInfo, error) {
-	if err := s.enforce(ctx, "ec2tokens_validate", policy.Map{}); err != nil {
+	if err := s.area.Enforce(ctx, "ec2tokens_validate", policy.Map{}); err != nil {
 		return "", nil, err
 	}
 	if req.Access == "" || req.Signature == "" {
-		return "", nil, errAuth("EC2 signature not supplied")
+		return "", nil, kit.Unauthenticated("EC2 signature not supplied")
 	}
-	c, err := s.signerOf(ctx, req.Access)
+	c, err := s.Credentials.SignerOf(ctx, req.Access)
 	if err != nil {
 		return "", nil, err
 	}
 	at, ok := req.Verify(c.Secret)
 	if !ok {
-		return "", nil, errAuth("invalid EC2 signature")
+		return "", nil, kit.Unauthenticated("invalid EC2 signature")
 	}
 	// The time is the one that was signed, and no other that came along.
 	if err := signedInTime(at, signatureTTL); err != nil {
 		return "", nil, err
 	}
-	before := s.revoked.now()
+	before := s.Revocations.Now()
 	i, err := s.speaksFor(ctx, c)
 	if err != nil {
 		return "", nil, err
 	}
 	user, err := s.users.Get(ctx, i.UserID)
 	if err != nil {
-		return "", nil, gone(err, "the user is gone")
+		return "", nil, kit.Gone(err, "the user is gone")
 	}
 	if i.TrustID != "" {
 		if err := s.useTrust(ctx, i.TrustID); err != nil {

@@ -12,7 +12,10 @@ import (
 	"time"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/assignment"
 	"github.com/nacre-cloud/nacre/identity/federation"
+	"github.com/nacre-cloud/nacre/identity/kit"
+	"github.com/nacre-cloud/nacre/identity/revoke"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -57,17 +60,17 @@ func current() store.Where {
 // mapping of an identity provider's protocol. A user who comes for the first time
 // is made. The proof must have been verified: it is believed here.
 func (s *Service) AuthenticateFederated(ctx context.Context, idp, protocol string, proof federation.Proof) (string, *TokenInfo, error) {
-	if err := s.revoked.fresh(ctx); err != nil {
+	if err := s.Revocations.Fresh(ctx); err != nil {
 		return "", nil, err
 	}
-	before := s.revoked.now()
+	before := s.Revocations.Now()
 	ev, err := s.Federation.Evaluate(ctx, idp, protocol, s.federationConfig.RemoteIDAttribute, proof.Assertion)
 	if err != nil {
 		return "", nil, err
 	}
 	// Before anything is made of it: an old assertion must not even renew a membership.
 	if proof.ID != "" {
-		if err := s.Federation.Once(ctx, joined(idp, protocol, proof.ID), proof.Until); err != nil {
+		if err := s.Federation.Once(ctx, kit.Joined(idp, protocol, proof.ID), proof.Until); err != nil {
 			return "", nil, err
 		}
 	}
@@ -89,7 +92,7 @@ func (s *Service) AuthenticateFederated(ctx context.Context, idp, protocol strin
 	req := &AuthRequest{Unscoped: true}
 	if err := s.checkFactors(ctx, req, &a); err != nil {
 		if e := (*ReceiptError)(nil); errors.As(err, &e) {
-			err = errAuth("the user's rules ask for more factors than federation is")
+			err = kit.Unauthenticated("the user's rules ask for more factors than federation is")
 		}
 		return "", nil, err
 	}
@@ -118,7 +121,7 @@ func (s *Service) authFederated(method string) authMethod {
 			ID string `json:"id"`
 		}
 		if err := json.Unmarshal(req.Extra[method], &shown); err != nil || shown.ID == "" {
-			return expecting("identity_provider", "mapped")
+			return kit.Expecting("identity_provider", "mapped")
 		}
 		again := *req
 		again.Token = shown.ID
@@ -127,7 +130,7 @@ func (s *Service) authFederated(method string) authMethod {
 			return err
 		}
 		if i.IdPID == "" {
-			return errAuth("the token is not a federated user's")
+			return kit.Unauthenticated("the token is not a federated user's")
 		}
 		return s.authToken(ctx, &again, a)
 	}
@@ -140,7 +143,7 @@ func (s *Service) stillFederated(ctx context.Context, i *TokenInfo) error {
 		return nil
 	}
 	if _, err := s.Federation.Enabled(ctx, i.IdPID, i.ProtocolID); err != nil {
-		return gone(err, "the identity provider or protocol is gone")
+		return kit.Gone(err, "the identity provider or protocol is gone")
 	}
 	return s.checkGroups(ctx, i.GroupIDs)
 }
@@ -151,7 +154,7 @@ func (s *Service) checkGroups(ctx context.Context, ids []string) error {
 	}
 	n, err := s.groups.Count(ctx, store.In("id", ids))
 	if err == nil && int(n) < len(ids) {
-		err = errAuth("a group that the mapping names is not there")
+		err = kit.Unauthenticated("a group that the mapping names is not there")
 	}
 	return err
 }
@@ -163,11 +166,11 @@ func (s *Service) mappedLocal(ctx context.Context, ev *federation.Evaluated) (Us
 		ref.Domain = DomainRef(*ev.UserDomain)
 	}
 	if ref.ID == "" && (ref.Name == "" || ref.Domain == (DomainRef{})) {
-		return User{}, errAuth("the mapping names no local user")
+		return User{}, kit.Unauthenticated("the mapping names no local user")
 	}
 	u, err := s.findUser(ctx, ref)
 	if err != nil {
-		return User{}, gone(err, "the mapping's local user is not here")
+		return User{}, kit.Gone(err, "the mapping's local user is not here")
 	}
 	return u, s.checkAlive(ctx, &u)
 }
@@ -183,7 +186,7 @@ func (s *Service) mappedGroups(ctx context.Context, ev *federation.Evaluated) ([
 	for _, g := range ev.Groups {
 		domain, err := s.findDomain(ctx, DomainRef(g.Domain))
 		if err != nil {
-			return nil, gone(err, "the mapping's domain is not here")
+			return nil, kit.Gone(err, "the mapping's domain is not here")
 		}
 		byDomain[domain] = append(byDomain[domain], g.Name)
 	}
@@ -231,11 +234,11 @@ func (s *Service) shadow(ctx context.Context, ev *federation.Evaluated, groups [
 	if ev.UserDomain != nil {
 		var err error
 		if domain, err = s.findDomain(ctx, DomainRef(*ev.UserDomain)); err != nil {
-			return User{}, gone(err, "the mapping's domain is not here")
+			return User{}, kit.Gone(err, "the mapping's domain is not here")
 		}
 	}
 	var u User
-	err := s.tx(ctx, func(ctx context.Context) (err error) {
+	err := s.area.Tx(ctx, func(ctx context.Context) (err error) {
 		if u, err = s.shadowUser(ctx, ev, domain, unique, name); err != nil {
 			return err
 		}
@@ -251,7 +254,7 @@ func (s *Service) shadow(ctx context.Context, ev *federation.Evaluated, groups [
 }
 
 func (s *Service) shadowUser(ctx context.Context, ev *federation.Evaluated, domain, unique, name string) (User, error) {
-	row := federatedUser{Key: joined(ev.IdP.ID, ev.Protocol.ID, unique), IdPID: ev.IdP.ID, ProtocolID: ev.Protocol.ID, UniqueID: unique, DisplayName: name}
+	row := federatedUser{Key: kit.Joined(ev.IdP.ID, ev.Protocol.ID, unique), IdPID: ev.IdP.ID, ProtocolID: ev.Protocol.ID, UniqueID: unique, DisplayName: name}
 	old, err := s.federated.Get(ctx, row.Key)
 	switch {
 	case err == nil:
@@ -265,7 +268,7 @@ func (s *Service) shadowUser(ctx context.Context, ev *federation.Evaluated, doma
 		return User{}, err
 	}
 	if err := s.liveDomain(ctx, domain); err != nil {
-		return User{}, gone(err, "the user's domain is not here")
+		return User{}, kit.Gone(err, "the user's domain is not here")
 	}
 	u := User{ID: publicID(domain, "user", unique), DomainID: domain, Name: name, Enabled: true, Options: Options{}}
 	if taken, err := s.users.Exists(ctx, store.Eq("id", u.ID)); err != nil {
@@ -285,14 +288,14 @@ func (s *Service) shadowUser(ctx context.Context, ev *federation.Evaluated, doma
 	if err := s.federated.Insert(ctx, row); err != nil {
 		return u, err
 	}
-	return u, s.emit(ctx, "user", "created", u.ID)
+	return u, s.area.Happened(ctx, "user", "created", u.ID)
 }
 
 // refreshUser brings a user who is vouched for elsewhere up to date.
 func (s *Service) refreshUser(ctx context.Context, id, name, email string) (User, error) {
 	u, err := s.users.Get(ctx, id)
 	if err != nil {
-		return u, gone(err, "the user is gone")
+		return u, kit.Gone(err, "the user is gone")
 	}
 	was, _ := u.Extra["email"].(string)
 	rename := u.Name != name && u.LocalName == ""
@@ -304,7 +307,7 @@ func (s *Service) refreshUser(ctx context.Context, id, name, email string) (User
 			u.Name = name
 		}
 		if email != "" {
-			u.Extra = merge(u.Extra, map[string]any{"email": email})
+			u.Extra = kit.Merge(u.Extra, map[string]any{"email": email})
 		}
 		return nil
 	})
@@ -324,7 +327,7 @@ func (s *Service) shadowMembers(ctx context.Context, ev *federation.Evaluated, u
 	if err != nil || !changed {
 		return err
 	}
-	return s.revoke(ctx, revocation{UserID: userID, Stale: true})
+	return s.Revocations.Record(ctx, revoke.Row{UserID: userID, Stale: true})
 }
 
 // shadowProjects gives the roles that a mapping names, making projects that are
@@ -334,13 +337,12 @@ func (s *Service) shadowProjects(ctx context.Context, ev *federation.Evaluated, 
 	if err != nil {
 		return err
 	}
-	want := map[string]bool{}
-	var grants []Grant
+	var grants []assignment.Grant
 	for _, ref := range ev.Projects {
 		domain := ev.IdP.DomainID
 		if ref.Domain != nil {
 			if domain, err = s.findDomain(ctx, DomainRef(*ref.Domain)); err != nil {
-				return gone(err, "the mapping's domain is not here")
+				return kit.Gone(err, "the mapping's domain is not here")
 			}
 		}
 		p, err := s.projects.One(ctx, store.Eq("domain_id", domain), store.Eq("name", ref.Name))
@@ -353,21 +355,19 @@ func (s *Service) shadowProjects(ctx context.Context, ev *federation.Evaluated, 
 		for _, name := range ref.Roles {
 			r := roles[name]
 			if r.DomainID != "" && r.DomainID != p.DomainID {
-				return forbidden("role: %s must be within the same domain as the identity provider: %s.", name, ev.IdP.ID)
+				return kit.Forbidden("role: %s must be within the same domain as the identity provider: %s.", name, ev.IdP.ID)
 			}
-			g := Grant{UserID: u.ID, ProjectID: p.ID, RoleID: r.ID}
-			row := g.row()
-			want[row.ID] = true
+			g := assignment.Grant{UserID: u.ID, ProjectID: p.ID, RoleID: r.ID}
 			grants = append(grants, g)
 		}
 	}
 	if ev.SyncsProjects() {
-		if err := s.dropOtherGrants(ctx, u.ID, want); err != nil {
+		if err := s.Assignments.KeepOnly(ctx, u.ID, grants); err != nil {
 			return err
 		}
 	}
 	for _, g := range grants {
-		if err := s.writeGrant(ctx, g); err != nil {
+		if err := s.Assignments.Write(ctx, g); err != nil {
 			return err
 		}
 	}
@@ -376,16 +376,16 @@ func (s *Service) shadowProjects(ctx context.Context, ev *federation.Evaluated, 
 
 // mappedRoles finds the roles that a mapping names: one of the whole cloud, or of
 // the user's domain.
-func (s *Service) mappedRoles(ctx context.Context, ev *federation.Evaluated, domain string) (map[string]Role, error) {
+func (s *Service) mappedRoles(ctx context.Context, ev *federation.Evaluated, domain string) (map[string]assignment.Role, error) {
 	var names []string
 	for _, p := range ev.Projects {
 		names = append(names, p.Roles...)
 	}
-	rs, err := s.roles.Where(ctx, store.In("name", names))
+	rs, err := s.Assignments.RolesNamed(ctx, names)
 	if err != nil {
 		return nil, err
 	}
-	byName := map[string]Role{}
+	byName := map[string]assignment.Role{}
 	for _, r := range rs {
 		if have, ok := byName[r.Name]; !ok || r.DomainID == "" || have.DomainID != "" && r.DomainID == Ref(domain) {
 			byName[r.Name] = r
@@ -395,32 +395,12 @@ func (s *Service) mappedRoles(ctx context.Context, ev *federation.Evaluated, dom
 		r, ok := byName[n]
 		switch {
 		case !ok:
-			return nil, notFound("role", n)
+			return nil, kit.NotFound("role", n)
 		case r.DomainID != "" && r.DomainID != Ref(domain):
-			return nil, forbidden("role: %s must be within the same domain as the identity provider: %s.", n, ev.IdP.ID)
+			return nil, kit.Forbidden("role: %s must be within the same domain as the identity provider: %s.", n, ev.IdP.ID)
 		}
 	}
 	return byName, nil
-}
-
-// dropOtherGrants takes a user's own roles on projects away, but for those wanted.
-func (s *Service) dropOtherGrants(ctx context.Context, userID string, want map[string]bool) error {
-	have, err := s.assignments.Where(ctx, store.Eq("user_id", userID), store.Ne("project_id", ""))
-	if err != nil {
-		return err
-	}
-	for _, a := range have {
-		if a.ProjectID == "" || want[a.ID] {
-			continue
-		}
-		if err := s.assignments.Delete(ctx, a.ID); err != nil {
-			return err
-		}
-		if err := s.staleActor(ctx, userID, ""); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // endFederated removes the users that came by an identity provider and protocol
@@ -441,7 +421,7 @@ func (s *Service) endFederated(ctx context.Context, idp, protocol string) error 
 	for _, r := range rows {
 		if !slices.Contains(ids, r.UserID) {
 			ids = append(ids, r.UserID)
-			if err := s.revoke(ctx, revocation{UserID: r.UserID}); err != nil {
+			if err := s.Revocations.Record(ctx, revoke.Row{UserID: r.UserID}); err != nil {
 				return err
 			}
 		}
@@ -485,11 +465,11 @@ func (s *Service) writeFederated(ctx context.Context, u *User) error {
 				return err
 			}
 			if !ok {
-				return invalid("Could not find federated protocol %s for Identity Provider: %s.", p.ProtocolID, f.IdPID)
+				return kit.Invalid("Could not find federated protocol %s for Identity Provider: %s.", p.ProtocolID, f.IdPID)
 			}
-			row := federatedUser{Key: joined(f.IdPID, p.ProtocolID, p.UniqueID), UserID: u.ID, IdPID: f.IdPID, ProtocolID: p.ProtocolID, UniqueID: p.UniqueID, DisplayName: u.Name}
+			row := federatedUser{Key: kit.Joined(f.IdPID, p.ProtocolID, p.UniqueID), UserID: u.ID, IdPID: f.IdPID, ProtocolID: p.ProtocolID, UniqueID: p.UniqueID, DisplayName: u.Name}
 			if err := s.federated.Insert(ctx, row); err != nil {
-				return orConflict(err, "federated_user", "", "")
+				return kit.OrConflict(err, "federated_user", "", "")
 			}
 		}
 	}
@@ -539,12 +519,22 @@ func quote(s string) string {
 // RemoteIDAttribute is Config.Federation's.
 func (s *Service) RemoteIDAttribute() string { return s.federationConfig.RemoteIDAttribute }
 
+// providers are the enabled service providers, kept until the catalog changes.
+type providers struct {
+	seq uint64
+	all []federation.ServiceProvider
+}
+
 // ServiceProviders are the enabled ones, which every token names. They are read
 // again when the catalog has changed.
 func (s *Service) ServiceProviders(ctx context.Context) ([]federation.ServiceProvider, error) {
-	rows, err := s.catalogRows(ctx)
-	if err != nil {
-		return nil, err
+	seq := s.Revocations.Now()
+	if kept := s.providers.Load(); kept != nil && s.Revocations.LastOfAll() <= kept.seq {
+		return kept.all, nil
 	}
-	return rows.providers, nil
+	all, err := s.Federation.EnabledServiceProviders(ctx)
+	if err == nil {
+		s.providers.Store(&providers{seq, all})
+	}
+	return all, err
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/kit"
+	"github.com/nacre-cloud/nacre/identity/revoke"
 	"github.com/nacre-cloud/nacre/internal/policy"
 	"github.com/nacre-cloud/nacre/store"
 )
@@ -25,17 +27,17 @@ func groupTarget(g *Group) policy.Map {
 
 // CreateGroup makes a group.
 func (s *Service) CreateGroup(ctx context.Context, ch GroupChange) (Group, error) {
-	g := Group{ID: s.newID(), DomainID: callerDomain(ctx), Extra: ch.Extra}
-	setIf(&g.DomainID, ch.DomainID)
-	setIf(&g.Name, ch.Name)
-	setIf(&g.Description, ch.Description)
-	if err := s.enforce(ctx, "create_group", groupTarget(&g)); err != nil {
+	g := Group{ID: s.area.NewID(), DomainID: callerDomain(ctx), Extra: ch.Extra}
+	kit.SetIf(&g.DomainID, ch.DomainID)
+	kit.SetIf(&g.Name, ch.Name)
+	kit.SetIf(&g.Description, ch.Description)
+	if err := s.area.Enforce(ctx, "create_group", groupTarget(&g)); err != nil {
 		return Group{}, err
 	}
-	if err := checkName("name", g.Name, 64); err != nil {
+	if err := kit.CheckName("name", g.Name, 64); err != nil {
 		return Group{}, err
 	}
-	err := s.tx(ctx, func(ctx context.Context) error {
+	err := s.area.Tx(ctx, func(ctx context.Context) error {
 		if err := s.liveDomain(ctx, g.DomainID); err != nil {
 			return err
 		}
@@ -43,22 +45,22 @@ func (s *Service) CreateGroup(ctx context.Context, ch GroupChange) (Group, error
 			return err
 		}
 		if err := s.groups.Insert(ctx, g); err != nil {
-			return orConflict(err, "group", g.Name, g.DomainID)
+			return kit.OrConflict(err, "group", g.Name, g.DomainID)
 		}
-		return s.emit(ctx, "group", "created", g.ID)
+		return s.area.Happened(ctx, "group", "created", g.ID)
 	})
 	return g, err
 }
 
 func (s *Service) group(ctx context.Context, id, rule string) (Group, error) {
 	g, err := s.groups.Get(ctx, id)
-	if deny := s.enforce(ctx, rule, groupTarget(&g)); deny != nil {
+	if deny := s.area.Enforce(ctx, rule, groupTarget(&g)); deny != nil {
 		return Group{}, deny
 	}
 	if err := keptElsewhere(g.Source, rule); err != nil {
 		return Group{}, err
 	}
-	return g, orNotFound(err, "group", id)
+	return g, kit.OrNotFound(err, "group", id)
 }
 
 // GetGroup shows a group.
@@ -66,12 +68,12 @@ func (s *Service) GetGroup(ctx context.Context, id string) (Group, error) {
 	return s.group(ctx, id, "get_group")
 }
 
-var groupColumns = columns{"id", "domain_id", "name"}
+var groupColumns = kit.Columns{"id", "domain_id", "name"}
 
 // ListGroups lists groups.
 func (s *Service) ListGroups(ctx context.Context, q nacre.Query) ([]Group, error) {
-	own := ownDomain(ctx)
-	if err := s.enforce(ctx, "list_groups", policy.Map{"target.group.domain_id": own}); err != nil {
+	own := kit.OwnDomain(ctx)
+	if err := s.area.Enforce(ctx, "list_groups", policy.Map{"target.group.domain_id": own}); err != nil {
 		return nil, err
 	}
 	var ws []store.Where
@@ -83,7 +85,7 @@ func (s *Service) ListGroups(ctx context.Context, q nacre.Query) ([]Group, error
 	} else if ok {
 		ws = append(ws, w)
 	}
-	return list(ctx, s.groups, q, groupColumns, ws...)
+	return kit.List(ctx, s.groups, q, groupColumns, ws...)
 }
 
 // UpdateGroup changes a group.
@@ -93,27 +95,27 @@ func (s *Service) UpdateGroup(ctx context.Context, id string, ch GroupChange) (G
 		return Group{}, err
 	}
 	if ch.Name != nil {
-		if err := checkName("name", *ch.Name, 64); err != nil {
+		if err := kit.CheckName("name", *ch.Name, 64); err != nil {
 			return Group{}, err
 		}
 	}
 	var out Group
-	err = s.tx(ctx, func(ctx context.Context) (err error) {
+	err = s.area.Tx(ctx, func(ctx context.Context) (err error) {
 		out, err = s.groups.Update(ctx, id, func(g *Group) error {
 			if ch.DomainID != nil && *ch.DomainID != g.DomainID {
-				return invalid("Cannot change Domain ID")
+				return kit.Invalid("Cannot change Domain ID")
 			}
-			setIf(&g.Name, ch.Name)
-			setIf(&g.Description, ch.Description)
-			g.Extra = merge(g.Extra, ch.Extra)
+			kit.SetIf(&g.Name, ch.Name)
+			kit.SetIf(&g.Description, ch.Description)
+			g.Extra = kit.Merge(g.Extra, ch.Extra)
 			return nil
 		})
 		if err != nil {
 			name := ""
-			setIf(&name, ch.Name)
-			return orNotFound(orConflict(err, "group", name, old.DomainID), "group", id)
+			kit.SetIf(&name, ch.Name)
+			return kit.OrNotFound(kit.OrConflict(err, "group", name, old.DomainID), "group", id)
 		}
-		return s.emit(ctx, "group", "updated", id)
+		return s.area.Happened(ctx, "group", "updated", id)
 	})
 	return out, err
 }
@@ -124,7 +126,7 @@ func (s *Service) DeleteGroup(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return s.tx(ctx, func(ctx context.Context) error { return s.dropGroups(ctx, []Group{g}) })
+	return s.area.Tx(ctx, func(ctx context.Context) error { return s.dropGroups(ctx, []Group{g}) })
 }
 
 func (s *Service) dropGroups(ctx context.Context, gs []Group) error {
@@ -134,7 +136,7 @@ func (s *Service) dropGroups(ctx context.Context, gs []Group) error {
 	ids := make([]string, len(gs))
 	for i := range gs {
 		ids[i] = gs[i].ID
-		if err := s.emit(ctx, "group", "deleted", gs[i].ID); err != nil {
+		if err := s.area.Happened(ctx, "group", "deleted", gs[i].ID); err != nil {
 			return err
 		}
 	}
@@ -145,14 +147,14 @@ func (s *Service) dropGroups(ctx context.Context, gs []Group) error {
 	if err != nil {
 		return err
 	}
-	var stale []revocation
+	var stale []revoke.Row
 	for _, m := range members {
-		stale = append(stale, revocation{UserID: m.UserID, Stale: true})
+		stale = append(stale, revoke.Row{UserID: m.UserID, Stale: true})
 	}
-	if err := s.revoke(ctx, stale...); err != nil {
+	if err := s.Revocations.Record(ctx, stale...); err != nil {
 		return err
 	}
-	if _, err := s.assignments.DeleteWhere(ctx, store.In("group_id", ids)); err != nil {
+	if err := s.Assignments.GroupsDeleted(ctx, ids); err != nil {
 		return err
 	}
 	_, err = s.members.DeleteWhere(ctx, store.In("group_id", ids))
@@ -170,7 +172,7 @@ func (s *Service) both(ctx context.Context, userID, groupID, rule string) error 
 	for k, v := range groupTarget(&g) {
 		target[k] = v
 	}
-	if err := s.enforce(ctx, rule, target); err != nil {
+	if err := s.area.Enforce(ctx, rule, target); err != nil {
 		return err
 	}
 	if err := keptElsewhere(g.Source, rule); err != nil {
@@ -179,10 +181,10 @@ func (s *Service) both(ctx context.Context, userID, groupID, rule string) error 
 	if uerr == nil {
 		_, uerr = s.refresh(ctx, u)
 	}
-	if err := orNotFound(uerr, "user", userID); err != nil {
+	if err := kit.OrNotFound(uerr, "user", userID); err != nil {
 		return err
 	}
-	return orNotFound(gerr, "group", groupID)
+	return kit.OrNotFound(gerr, "group", groupID)
 }
 
 // AddToGroup makes a user a member; doing so again changes nothing.
@@ -190,11 +192,11 @@ func (s *Service) AddToGroup(ctx context.Context, userID, groupID string) error 
 	if err := s.both(ctx, userID, groupID, "add_user_to_group"); err != nil {
 		return err
 	}
-	return s.tx(ctx, func(ctx context.Context) error {
-		if err := hold(ctx, s.users, "user", userID); err != nil {
+	return s.area.Tx(ctx, func(ctx context.Context) error {
+		if err := kit.Hold(ctx, s.users, "user", userID); err != nil {
 			return err
 		}
-		if err := hold(ctx, s.groups, "group", groupID); err != nil {
+		if err := kit.Hold(ctx, s.groups, "group", groupID); err != nil {
 			return err
 		}
 		m := membership{ID: groupID + "|" + userID, GroupID: groupID, UserID: userID}
@@ -204,10 +206,10 @@ func (s *Service) AddToGroup(ctx context.Context, userID, groupID string) error 
 		if err := s.members.Insert(ctx, m); err != nil {
 			return err
 		}
-		if err := s.revoke(ctx, revocation{UserID: userID, Stale: true}); err != nil {
+		if err := s.Revocations.Record(ctx, revoke.Row{UserID: userID, Stale: true}); err != nil {
 			return err
 		}
-		return s.emit(ctx, "group", "updated", groupID)
+		return s.area.Happened(ctx, "group", "updated", groupID)
 	})
 }
 
@@ -228,16 +230,16 @@ func (s *Service) RemoveFromGroup(ctx context.Context, userID, groupID string) e
 	if err := s.both(ctx, userID, groupID, "remove_user_from_group"); err != nil {
 		return err
 	}
-	return s.tx(ctx, func(ctx context.Context) error {
+	return s.area.Tx(ctx, func(ctx context.Context) error {
 		if err := s.members.Delete(ctx, groupID+"|"+userID); err != nil {
 			return store.WrapNotFound(err, func() *nacre.Error {
 				return nacre.Errorf(nacre.NotFound, "user", "User '%s' not found in group '%s'", userID, groupID)
 			})
 		}
-		if err := s.revoke(ctx, revocation{UserID: userID, Stale: true}); err != nil {
+		if err := s.Revocations.Record(ctx, revoke.Row{UserID: userID, Stale: true}); err != nil {
 			return err
 		}
-		return s.emit(ctx, "group", "updated", groupID)
+		return s.area.Happened(ctx, "group", "updated", groupID)
 	})
 }
 
@@ -246,7 +248,7 @@ func (s *Service) ListGroupsOf(ctx context.Context, userID string, q nacre.Query
 	if _, err := s.user(ctx, userID, "list_groups_for_user"); err != nil {
 		return nil, err
 	}
-	return list(ctx, s.groups, q, groupColumns, store.InSelect("id", s.members, "group_id", store.And(store.Eq("user_id", userID), current())))
+	return kit.List(ctx, s.groups, q, groupColumns, store.InSelect("id", s.members, "group_id", store.And(store.Eq("user_id", userID), current())))
 }
 
 // ListMembers lists a group's users.
@@ -258,7 +260,7 @@ func (s *Service) ListMembers(ctx context.Context, groupID string, q nacre.Query
 	if err := s.refreshMembers(ctx, g); err != nil {
 		return nil, err
 	}
-	return list(ctx, s.users, q, userColumns, store.InSelect("id", s.members, "user_id", store.And(store.Eq("group_id", groupID), current())))
+	return kit.List(ctx, s.users, q, userColumns, store.InSelect("id", s.members, "user_id", store.And(store.Eq("group_id", groupID), current())))
 }
 
 // groupsOf are the ids of a user's groups.

@@ -14,6 +14,9 @@ import (
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/appcred"
+	"github.com/nacre-cloud/nacre/identity/assignment"
+	"github.com/nacre-cloud/nacre/identity/catalog"
 	"github.com/nacre-cloud/nacre/identity/fernet"
 	"github.com/nacre-cloud/nacre/store"
 	"github.com/nacre-cloud/nacre/store/memstore"
@@ -111,13 +114,13 @@ func (c *cloud) project(domain string) identity.Project {
 	return p
 }
 
-func (c *cloud) grant(g identity.Grant, role string) {
+func (c *cloud) grant(g assignment.Grant, role string) {
 	c.t.Helper()
 	g.RoleID = c.ids.Roles[role]
-	require.NoError(c.t, c.CreateGrant(c.admin, g))
+	require.NoError(c.t, c.Assignments.CreateGrant(c.admin, g))
 }
 
-func password(u identity.User) identity.AuthRequest {
+func byPassword(u identity.User) identity.AuthRequest {
 	return identity.AuthRequest{Methods: []string{"password"}, User: identity.NameRef{ID: u.ID}, Password: "pw"}
 }
 
@@ -168,7 +171,7 @@ func TestCaller(t *testing.T) {
 func TestScopes(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
 		u, p := c.user("default"), c.project("default")
-		unscoped := nacre.CallerFrom(c.login(password(u)))
+		unscoped := nacre.CallerFrom(c.login(byPassword(u)))
 		require.Empty(t, unscoped.ProjectID+unscoped.DomainID+unscoped.System)
 		require.Empty(t, unscoped.Roles)
 
@@ -180,34 +183,34 @@ func TestScopes(t *testing.T) {
 			require.ErrorAs(t, err, &ne)
 			require.Equal(t, "The request you have made requires authentication.", ne.Message)
 		}
-		fails(on(password(u), p))
-		system := password(u)
+		fails(on(byPassword(u), p))
+		system := byPassword(u)
 		system.System = true
 		fails(system)
-		fails(on(password(u), identity.Project{ID: "default", IsDomain: true}))
-		wrong := password(u)
+		fails(on(byPassword(u), identity.Project{ID: "default", IsDomain: true}))
+		wrong := byPassword(u)
 		wrong.Password = "no"
 		fails(wrong)
-		nobody := password(u)
+		nobody := byPassword(u)
 		nobody.User.ID = "nobody"
 		fails(nobody)
-		nowhere := password(u)
+		nowhere := byPassword(u)
 		nowhere.Project = ref(named("nowhere"))
 		fails(nowhere)
 
-		c.grant(identity.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
-		c.grant(identity.Grant{UserID: u.ID, DomainID: "default"}, "reader")
-		c.grant(identity.Grant{UserID: u.ID, System: true}, "reader")
-		got := nacre.CallerFrom(c.login(on(password(u), p)))
+		c.grant(assignment.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
+		c.grant(assignment.Grant{UserID: u.ID, DomainID: "default"}, "reader")
+		c.grant(assignment.Grant{UserID: u.ID, System: true}, "reader")
+		got := nacre.CallerFrom(c.login(on(byPassword(u), p)))
 		require.Equal(t, []string{"member", "reader"}, got.Roles)
 		require.Equal(t, p.ID, got.ProjectID)
-		require.Equal(t, "default", nacre.CallerFrom(c.login(on(password(u), identity.Project{ID: "default", IsDomain: true}))).DomainID)
+		require.Equal(t, "default", nacre.CallerFrom(c.login(on(byPassword(u), identity.Project{ID: "default", IsDomain: true}))).DomainID)
 		require.Equal(t, "all", nacre.CallerFrom(c.login(system)).System)
 
 		_, err := c.UpdateUser(c.admin, u.ID, identity.UserChange{DefaultProjectID: &p.ID})
 		require.NoError(t, err)
-		require.Equal(t, p.ID, nacre.CallerFrom(c.login(password(u))).ProjectID, "the default project")
-		plain := password(u)
+		require.Equal(t, p.ID, nacre.CallerFrom(c.login(byPassword(u))).ProjectID, "the default project")
+		plain := byPassword(u)
 		plain.Unscoped = true
 		require.Empty(t, nacre.CallerFrom(c.login(plain)).ProjectID)
 	})
@@ -220,17 +223,17 @@ func TestInheritance(t *testing.T) {
 		below, err := c.CreateProject(c.admin, identity.ProjectChange{Name: &name, ParentID: &top.ID})
 		require.NoError(t, err)
 		require.Equal(t, top.DomainID, below.DomainID)
-		c.grant(identity.Grant{UserID: u.ID, ProjectID: top.ID, Inherited: true}, "member")
-		c.login(on(password(u), below))
-		_, _, err = c.Authenticate(t.Context(), on(password(u), top))
+		c.grant(assignment.Grant{UserID: u.ID, ProjectID: top.ID, Inherited: true}, "member")
+		c.login(on(byPassword(u), below))
+		_, _, err = c.Authenticate(t.Context(), on(byPassword(u), top))
 		require.ErrorIs(t, err, nacre.Unauthenticated, "an inherited role does not hold on its target")
-		c.grant(identity.Grant{UserID: u.ID, DomainID: "default", Inherited: true}, "reader")
-		require.Equal(t, []string{"reader"}, nacre.CallerFrom(c.login(on(password(u), top))).Roles)
+		c.grant(assignment.Grant{UserID: u.ID, DomainID: "default", Inherited: true}, "reader")
+		require.Equal(t, []string{"reader"}, nacre.CallerFrom(c.login(on(byPassword(u), top))).Roles)
 
-		ps, err := c.AuthProjects(c.login(password(u)), nacre.Query{})
+		ps, err := c.AuthProjects(c.login(byPassword(u)), nacre.Query{})
 		require.NoError(t, err)
 		require.Len(t, ps, 3, "admin's project is in the domain too")
-		views, err := c.ListAssignments(c.admin, identity.AssignmentQuery{UserID: u.ID, Effective: true, ProjectID: below.ID})
+		views, err := c.Assignments.List(c.admin, assignment.Query{UserID: u.ID, Effective: true, ProjectID: below.ID})
 		require.NoError(t, err)
 		var roles []string
 		for _, v := range views {
@@ -244,8 +247,8 @@ func TestInheritance(t *testing.T) {
 func TestTokenMethod(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
 		u, p := c.user("default"), c.project("default")
-		c.grant(identity.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
-		first := nacre.CallerFrom(c.login(password(u)))
+		c.grant(assignment.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
+		first := nacre.CallerFrom(c.login(byPassword(u)))
 		again := on(identity.AuthRequest{Methods: []string{"token"}, Token: first.Token}, p)
 		second := nacre.CallerFrom(c.login(again))
 		require.Equal(t, p.ID, second.ProjectID)
@@ -309,7 +312,7 @@ func TestRevocation(t *testing.T) {
 			return err
 		}},
 		{"take the role away", func(c *cloud, u identity.User, p identity.Project, _ string) error {
-			return c.DeleteGrant(c.admin, identity.Grant{UserID: u.ID, ProjectID: p.ID, RoleID: c.ids.Roles["member"]})
+			return c.Assignments.DeleteGrant(c.admin, assignment.Grant{UserID: u.ID, ProjectID: p.ID, RoleID: c.ids.Roles["member"]})
 		}, nil},
 	} {
 		t.Run(r.name, func(t *testing.T) {
@@ -317,8 +320,8 @@ func TestRevocation(t *testing.T) {
 				d, err := c.CreateDomain(c.admin, identity.ProjectChange{Name: ref("d")})
 				require.NoError(t, err)
 				u, p := c.user(d.ID), c.project(d.ID)
-				c.grant(identity.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
-				token := tokenOf(c.login(on(password(u), p)))
+				c.grant(assignment.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
+				token := tokenOf(c.login(on(byPassword(u), p)))
 				other := c.another()
 				_, err = other.ValidateToken(t.Context(), token)
 				require.NoError(t, err)
@@ -331,7 +334,7 @@ func TestRevocation(t *testing.T) {
 				if r.back != nil {
 					require.NoError(t, r.back(c, u, p))
 					require.False(t, c.good(token), "what ended stays so")
-					require.True(t, c.good(tokenOf(c.login(on(password(u), p)))), "a new one is good, in the same second too")
+					require.True(t, c.good(tokenOf(c.login(on(byPassword(u), p)))), "a new one is good, in the same second too")
 				}
 			})
 		})
@@ -343,11 +346,11 @@ func TestRolesFollowGroups(t *testing.T) {
 		u, p := c.user("default"), c.project("default")
 		g, err := c.CreateGroup(c.admin, identity.GroupChange{Name: ref("g")})
 		require.NoError(t, err)
-		c.grant(identity.Grant{GroupID: g.ID, ProjectID: p.ID}, "reader")
+		c.grant(assignment.Grant{GroupID: g.ID, ProjectID: p.ID}, "reader")
 		require.NoError(t, c.AddToGroup(c.admin, u.ID, g.ID))
 		require.NoError(t, c.AddToGroup(c.admin, u.ID, g.ID), "twice is as once")
-		token := tokenOf(c.login(on(password(u), p)))
-		c.grant(identity.Grant{GroupID: g.ID, ProjectID: p.ID}, "member")
+		token := tokenOf(c.login(on(byPassword(u), p)))
+		c.grant(assignment.Grant{GroupID: g.ID, ProjectID: p.ID}, "member")
 		require.Equal(t, []string{"member", "reader"}, nacre.CallerFrom(c.as(token)).Roles)
 		require.NoError(t, c.RemoveFromGroup(c.admin, u.ID, g.ID))
 		require.False(t, c.good(token))
@@ -415,8 +418,8 @@ func TestPolicy(t *testing.T) {
 		d, err := c.CreateDomain(c.admin, identity.ProjectChange{Name: ref("d")})
 		require.NoError(t, err)
 		u, p, foreign := c.user(d.ID), c.project(d.ID), c.project("default")
-		c.grant(identity.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
-		member := c.login(on(password(u), p))
+		c.grant(assignment.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
+		member := c.login(on(byPassword(u), p))
 		_, err = c.GetProject(member, p.ID)
 		require.NoError(t, err)
 		for _, other := range []string{foreign.ID, "not-there"} {
@@ -434,16 +437,16 @@ func TestPolicy(t *testing.T) {
 		require.NoError(t, err)
 
 		// A domain's manager manages that domain alone, and can't make admins.
-		c.grant(identity.Grant{UserID: u.ID, DomainID: d.ID}, "manager")
-		manager := c.login(on(password(u), d))
+		c.grant(assignment.Grant{UserID: u.ID, DomainID: d.ID}, "manager")
+		manager := c.login(on(byPassword(u), d))
 		mine, err := c.CreateUser(manager, identity.UserChange{Name: ref("mine")})
 		require.NoError(t, err)
 		require.Equal(t, d.ID, mine.DomainID)
 		_, err = c.CreateUser(manager, identity.UserChange{Name: ref("theirs"), DomainID: ref("default")})
 		require.ErrorIs(t, err, nacre.Forbidden)
-		require.NoError(t, c.CreateGrant(manager, identity.Grant{UserID: mine.ID, ProjectID: p.ID, RoleID: c.ids.Roles["member"]}))
-		require.ErrorIs(t, c.CreateGrant(manager, identity.Grant{UserID: mine.ID, ProjectID: p.ID, RoleID: c.ids.Roles["admin"]}), nacre.Forbidden)
-		require.ErrorIs(t, c.CreateGrant(manager, identity.Grant{UserID: mine.ID, ProjectID: foreign.ID, RoleID: c.ids.Roles["member"]}), nacre.Forbidden)
+		require.NoError(t, c.Assignments.CreateGrant(manager, assignment.Grant{UserID: mine.ID, ProjectID: p.ID, RoleID: c.ids.Roles["member"]}))
+		require.ErrorIs(t, c.Assignments.CreateGrant(manager, assignment.Grant{UserID: mine.ID, ProjectID: p.ID, RoleID: c.ids.Roles["admin"]}), nacre.Forbidden)
+		require.ErrorIs(t, c.Assignments.CreateGrant(manager, assignment.Grant{UserID: mine.ID, ProjectID: foreign.ID, RoleID: c.ids.Roles["member"]}), nacre.Forbidden)
 		us, err := c.ListUsers(manager, nacre.Query{})
 		require.NoError(t, err)
 		require.Len(t, us, 2, "a domain's caller sees its users only")
@@ -457,9 +460,9 @@ func TestConflictsAndLimits(t *testing.T) {
 		require.EqualError(t, err, "Conflict occurred attempting to store user - Duplicate entry found with name "+u.Name+" at domain ID default.")
 		_, err = c.CreateProject(c.admin, identity.ProjectChange{Name: &p.Name})
 		require.ErrorIs(t, err, nacre.Conflict)
-		_, err = c.CreateRole(c.admin, identity.RoleChange{Name: ref("admin")})
+		_, err = c.Assignments.CreateRole(c.admin, assignment.RoleChange{Name: ref("admin")})
 		require.EqualError(t, err, "Conflict occurred attempting to store role - Duplicate entry found with name admin.")
-		require.ErrorIs(t, c.DeleteRole(c.admin, c.ids.Roles["admin"]), nacre.Forbidden, "it is immutable")
+		require.ErrorIs(t, c.Assignments.DeleteRole(c.admin, c.ids.Roles["admin"]), nacre.Forbidden, "it is immutable")
 		for _, name := range []string{"", " ", strings.Repeat("x", 256)} {
 			_, err = c.CreateUser(c.admin, identity.UserChange{Name: &name})
 			require.ErrorIs(t, err, nacre.Invalid)
@@ -487,13 +490,13 @@ func TestDeletedDomainLeavesNothing(t *testing.T) {
 		u, p := c.user(d.ID), c.project(d.ID)
 		g, err := c.CreateGroup(c.admin, identity.GroupChange{Name: ref("g"), DomainID: &d.ID})
 		require.NoError(t, err)
-		c.grant(identity.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
-		c.grant(identity.Grant{GroupID: g.ID, DomainID: d.ID}, "member")
-		c.grant(identity.Grant{UserID: c.ids.UserID, ProjectID: p.ID}, "member")
+		c.grant(assignment.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
+		c.grant(assignment.Grant{GroupID: g.ID, DomainID: d.ID}, "member")
+		c.grant(assignment.Grant{UserID: c.ids.UserID, ProjectID: p.ID}, "member")
 		_, err = c.UpdateDomain(c.admin, d.ID, identity.ProjectChange{Enabled: ref(false)})
 		require.NoError(t, err)
 		require.NoError(t, c.DeleteDomain(c.admin, d.ID))
-		all, err := c.ListAssignments(c.admin, identity.AssignmentQuery{})
+		all, err := c.Assignments.List(c.admin, assignment.Query{})
 		require.NoError(t, err)
 		require.Len(t, all, 2, "the administrator's own")
 		_, err = c.GetUser(c.admin, u.ID)
@@ -505,7 +508,7 @@ func TestDeletedDomainLeavesNothing(t *testing.T) {
 
 func TestCatalogFollowsItsTables(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
-		cat, err := c.Catalog(c.admin)
+		cat, err := c.Catalog.Own(c.admin)
 		require.NoError(t, err)
 		require.Len(t, cat, 2)
 		urls := map[string]string{}
@@ -516,29 +519,29 @@ func TestCatalogFollowsItsTables(t *testing.T) {
 		}
 		require.Equal(t, map[string]string{"identity public": "http://cloud/identity", "identity internal": "http://cloud/identity",
 			"object-store public": "http://cloud/v1/AUTH_" + c.ids.ProjectID}, urls)
-		_, err = c.UpdateService(c.admin, cat[0].ID, identity.ServiceChange{Enabled: ref(false)})
+		_, err = c.Catalog.UpdateService(c.admin, cat[0].ID, catalog.ServiceChange{Enabled: ref(false)})
 		require.NoError(t, err)
-		cat, err = c.Catalog(c.admin)
+		cat, err = c.Catalog.Own(c.admin)
 		require.NoError(t, err)
 		require.Len(t, cat, 1)
-		_, err = c.CreateEndpoint(c.admin, identity.EndpointChange{ServiceID: &cat[0].ID, Interface: ref("public"), URL: ref("no url")})
+		_, err = c.Catalog.CreateEndpoint(c.admin, catalog.EndpointChange{ServiceID: &cat[0].ID, Interface: ref("public"), URL: ref("no url")})
 		require.ErrorIs(t, err, nacre.Invalid)
-		require.ErrorIs(t, c.DeleteRegion(c.admin, "RegionOne"), nacre.Forbidden, "it has endpoints")
+		require.ErrorIs(t, c.Catalog.DeleteRegion(c.admin, "RegionOne"), nacre.Forbidden, "it has endpoints")
 	})
 }
 
 func TestAppCredential(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
 		u, p := c.user("default"), c.project("default")
-		c.grant(identity.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
-		ctx := c.login(on(password(u), p))
-		a, err := c.CreateAppCredential(ctx, u.ID, identity.NewAppCredential{Name: "robot", Roles: []identity.NameRef{{Name: "reader"}}})
+		c.grant(assignment.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
+		ctx := c.login(on(byPassword(u), p))
+		a, err := c.AppCredentials.Create(ctx, u.ID, appcred.Wanted{Name: "robot", Roles: []appcred.Role{{Name: "reader"}}})
 		require.NoError(t, err)
 		login := identity.AuthRequest{Methods: []string{"application_credential"}, AppCredID: a.ID, AppCredSecret: a.Secret}
 		robot := c.login(login)
 		require.Equal(t, []string{"reader"}, nacre.CallerFrom(robot).Roles)
 		require.Equal(t, p.ID, nacre.CallerFrom(robot).ProjectID)
-		_, err = c.CreateAppCredential(robot, u.ID, identity.NewAppCredential{Name: "another"})
+		_, err = c.AppCredentials.Create(robot, u.ID, appcred.Wanted{Name: "another"})
 		require.ErrorIs(t, err, nacre.Forbidden, "it is restricted")
 		_, _, err = c.Authenticate(t.Context(), on(identity.AuthRequest{Methods: []string{"token"}, Token: tokenOf(robot)}, p))
 		require.ErrorIs(t, err, nacre.Forbidden, "it can't be rescoped")
@@ -552,15 +555,15 @@ func TestAppCredential(t *testing.T) {
 		wrong.AppCredSecret = "no"
 		_, _, err = c.Authenticate(t.Context(), wrong)
 		require.ErrorIs(t, err, nacre.Unauthenticated)
-		_, err = c.CreateAppCredential(ctx, u.ID, identity.NewAppCredential{Name: "root", Roles: []identity.NameRef{{Name: "admin"}}})
+		_, err = c.AppCredentials.Create(ctx, u.ID, appcred.Wanted{Name: "root", Roles: []appcred.Role{{Name: "admin"}}})
 		require.ErrorIs(t, err, nacre.Invalid)
-		_, err = c.CreateAppCredential(ctx, c.ids.UserID, identity.NewAppCredential{Name: "theirs"})
+		_, err = c.AppCredentials.Create(ctx, c.ids.UserID, appcred.Wanted{Name: "theirs"})
 		require.ErrorIs(t, err, nacre.Forbidden)
 		other := c.user("default")
-		c.grant(identity.Grant{UserID: other.ID, ProjectID: p.ID}, "member")
-		_, err = c.GetAppCredential(c.login(on(password(other), p)), other.ID, a.ID)
+		c.grant(assignment.Grant{UserID: other.ID, ProjectID: p.ID}, "member")
+		_, err = c.AppCredentials.Get(c.login(on(byPassword(other), p)), other.ID, a.ID)
 		require.ErrorIs(t, err, nacre.Forbidden, "whose it is decides, not the path")
-		require.NoError(t, c.DeleteAppCredential(ctx, u.ID, a.ID))
+		require.NoError(t, c.AppCredentials.Delete(ctx, u.ID, a.ID))
 		require.False(t, c.good(tokenOf(robot)))
 	})
 }

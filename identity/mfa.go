@@ -8,6 +8,7 @@ import (
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity/fernet"
+	"github.com/nacre-cloud/nacre/identity/kit"
 )
 
 // receiptTTL is Keystone's [receipt]expiration.
@@ -60,7 +61,7 @@ func (s *Service) checkFactors(ctx context.Context, req *AuthRequest, a *authSta
 		}
 		// What was proved before a password was changed or a token ended counts no more.
 		proved := &TokenInfo{Token: fernet.Token{UserID: r.UserID, IssuedAt: r.IssuedAt}, User: a.user}
-		if ended, _ := s.revoked.check(proved, s.revoked.now()); ended {
+		if ended, _ := s.Revocations.Check(proved.revocable(), s.Revocations.Now()); ended {
 			return &nacre.Error{Kind: nacre.Unauthenticated, Code: "ReceiptNotFound", Message: "Could not find auth receipt: " + req.Receipt + "."}
 		}
 		for _, m := range r.Methods {
@@ -84,16 +85,16 @@ func (s *Service) checkFactors(ctx context.Context, req *AuthRequest, a *authSta
 	}
 	var err error
 	if e.UserDomain, err = s.getDomain(ctx, a.user.DomainID); err != nil {
-		return gone(err, "the user's domain is gone")
+		return kit.Gone(err, "the user's domain is gone")
 	}
 	now := time.Now().UTC()
-	at := s.revoked.issueTime(&TokenInfo{Token: fernet.Token{UserID: a.user.ID}, User: a.user}, now)
+	at := s.Revocations.IssueTime((&TokenInfo{Token: fernet.Token{UserID: a.user.ID}, User: a.user}).revocable(), now)
 	e.Receipt = fernet.Receipt{UserID: a.user.ID, Methods: a.methods, IssuedAt: at, ExpiresAt: now.Add(receiptTTL).Truncate(time.Second)}
 	if e.Text, err = s.receiptKeys.PackReceipt(e.Receipt); err != nil {
 		return err
 	}
 	if e.Receipt, err = s.receiptKeys.UnpackReceipt(e.Text); err != nil {
-		return errors.Join(err, errAuth("the receipt can't be read again"))
+		return errors.Join(err, kit.Unauthenticated("the receipt can't be read again"))
 	}
 	return e
 }

@@ -15,7 +15,11 @@ import (
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/appcred"
+	"github.com/nacre-cloud/nacre/identity/assignment"
+	"github.com/nacre-cloud/nacre/identity/credential"
 	"github.com/nacre-cloud/nacre/identity/fernet"
+	"github.com/nacre-cloud/nacre/identity/limit"
 	"github.com/nacre-cloud/nacre/store"
 	"github.com/nacre-cloud/nacre/store/memstore"
 )
@@ -23,8 +27,8 @@ import (
 func TestTrust(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
 		giver, taker, p := c.user("default"), c.user("default"), c.project("default")
-		c.grant(identity.Grant{UserID: giver.ID, ProjectID: p.ID}, "manager")
-		ctx := c.login(on(password(giver), p))
+		c.grant(assignment.Grant{UserID: giver.ID, ProjectID: p.ID}, "manager")
+		ctx := c.login(on(byPassword(giver), p))
 		make := func(tr identity.Trust, roles ...string) (identity.Trust, error) {
 			tr.TrustorUserID, tr.TrusteeUserID, tr.ProjectID = giver.ID, taker.ID, p.ID
 			var refs []identity.NameRef
@@ -42,7 +46,7 @@ func TestTrust(t *testing.T) {
 		tr, err := make(identity.Trust{Impersonation: true, RemainingUses: ref(2), ExpiresAt: ref(time.Now().Add(10 * time.Minute))}, "member")
 		require.NoError(t, err)
 
-		login := password(taker)
+		login := byPassword(taker)
 		login.TrustID = tr.ID
 		trusted := c.login(login)
 		got := nacre.CallerFrom(trusted)
@@ -53,10 +57,10 @@ func TestTrust(t *testing.T) {
 		for _, refuse := range []func() error{
 			func() error { _, err := c.CreateTrust(trusted, tr, []identity.NameRef{{Name: "member"}}); return err },
 			func() error {
-				_, err := c.CreateAppCredential(trusted, giver.ID, identity.NewAppCredential{Name: "x"})
+				_, err := c.AppCredentials.Create(trusted, giver.ID, appcred.Wanted{Name: "x"})
 				return err
 			},
-			func() error { _, err := c.CreateEC2(trusted, giver.ID, p.ID); return err },
+			func() error { _, err := c.Credentials.CreateEC2(trusted, giver.ID, p.ID); return err },
 			func() error {
 				_, _, err := c.Authenticate(t.Context(), identity.AuthRequest{Methods: []string{"token"}, Token: got.Token})
 				return err
@@ -64,7 +68,7 @@ func TestTrust(t *testing.T) {
 		} {
 			require.ErrorIs(t, refuse(), nacre.Forbidden, "what would outlive the trust")
 		}
-		thief := password(c.user("default"))
+		thief := byPassword(c.user("default"))
 		thief.TrustID = tr.ID
 		_, _, err = c.Authenticate(t.Context(), thief)
 		require.ErrorIs(t, err, nacre.Forbidden)
@@ -85,7 +89,7 @@ func TestTrust(t *testing.T) {
 		require.NoError(t, err)
 		require.False(t, c.good(tokenOf(trusted)), "it ends with the trustor's tokens")
 		trusted = c.login(login)
-		require.NoError(t, c.DeleteGrant(c.admin, identity.Grant{UserID: giver.ID, ProjectID: p.ID, RoleID: c.ids.Roles["manager"]}))
+		require.NoError(t, c.Assignments.DeleteGrant(c.admin, assignment.Grant{UserID: giver.ID, ProjectID: p.ID, RoleID: c.ids.Roles["manager"]}))
 		require.False(t, c.good(tokenOf(trusted)), "it gives no more than the trustor has")
 	})
 }
@@ -94,31 +98,31 @@ func TestCredentials(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
 		u, other, p := c.user("default"), c.user("default"), c.project("default")
 		for _, x := range []identity.User{u, other} {
-			c.grant(identity.Grant{UserID: x.ID, ProjectID: p.ID}, "member")
+			c.grant(assignment.Grant{UserID: x.ID, ProjectID: p.ID}, "member")
 		}
-		mine, theirs := c.login(on(password(u), p)), c.login(on(password(other), p))
-		pair, err := c.CreateEC2(mine, u.ID, p.ID)
+		mine, theirs := c.login(on(byPassword(u), p)), c.login(on(byPassword(other), p))
+		pair, err := c.Credentials.CreateEC2(mine, u.ID, p.ID)
 		require.NoError(t, err)
-		got, err := c.GetEC2(mine, u.ID, pair.Access)
+		got, err := c.Credentials.GetEC2(mine, u.ID, pair.Access)
 		require.NoError(t, err)
 		require.Equal(t, pair, got)
-		_, err = c.GetEC2(theirs, u.ID, pair.Access)
+		_, err = c.Credentials.GetEC2(theirs, u.ID, pair.Access)
 		require.ErrorIs(t, err, nacre.Forbidden)
-		_, err = c.GetEC2(theirs, other.ID, pair.Access)
+		_, err = c.Credentials.GetEC2(theirs, other.ID, pair.Access)
 		require.ErrorIs(t, err, nacre.Forbidden, "naming oneself in the path does not help")
-		all, err := c.ListCredentials(theirs, nacre.Query{})
+		all, err := c.Credentials.List(theirs, nacre.Query{})
 		require.NoError(t, err)
 		require.Empty(t, all)
-		all, err = c.ListCredentials(mine, nacre.Query{})
+		all, err = c.Credentials.List(mine, nacre.Query{})
 		require.NoError(t, err)
 		require.Len(t, all, 1)
-		_, err = c.UpdateCredential(mine, all[0].ID, identity.CredentialChange{UserID: &other.ID})
+		_, err = c.Credentials.Update(mine, all[0].ID, credential.Change{UserID: &other.ID})
 		require.ErrorIs(t, err, nacre.Forbidden, "it can't be given to another")
-		_, err = c.UpdateCredential(mine, all[0].ID, identity.CredentialChange{Blob: ref(`{"access":"` + pair.Access + `","secret":"x","app_cred_id":"y"}`)})
+		_, err = c.Credentials.Update(mine, all[0].ID, credential.Change{Blob: ref(`{"access":"` + pair.Access + `","secret":"x","app_cred_id":"y"}`)})
 		require.ErrorIs(t, err, nacre.Invalid)
-		_, err = c.CreateCredential(mine, identity.CredentialChange{Type: ref("ec2"), ProjectID: &p.ID, Blob: ref(`{"access":"a","secret":"b","trust_id":"t"}`)})
+		_, err = c.Credentials.Create(mine, credential.Change{Type: ref("ec2"), ProjectID: &p.ID, Blob: ref(`{"access":"a","secret":"b","trust_id":"t"}`)})
 		require.ErrorIs(t, err, nacre.Invalid, "what binds it can't be given")
-		rows, err := store.NewTable[identity.Credential](c.engine, "credential").Where(t.Context())
+		rows, err := store.NewTable[credential.Credential](c.engine, "credential").Where(t.Context())
 		require.NoError(t, err)
 		require.NotContains(t, rows[0].Sealed, pair.Secret)
 		require.Empty(t, rows[0].Blob, "the secret is not in the database")
@@ -133,13 +137,13 @@ func TestCredentials(t *testing.T) {
 		require.ErrorIs(t, err, nacre.Unauthenticated)
 		_, err = c.ValidateS3(mine, pair.Access, signature, signed)
 		require.ErrorIs(t, err, nacre.Forbidden, "it is for services")
-		require.NoError(t, c.DeleteEC2(mine, u.ID, pair.Access))
-		_, err = c.GetEC2(c.admin, u.ID, pair.Access)
+		require.NoError(t, c.Credentials.DeleteEC2(mine, u.ID, pair.Access))
+		_, err = c.Credentials.GetEC2(c.admin, u.ID, pair.Access)
 		require.ErrorIs(t, err, nacre.NotFound)
 
 		keyless, err := identity.New(identity.Config{Engine: c.engine, Keys: c.keys, BcryptCost: 4})
 		require.NoError(t, err)
-		_, err = keyless.CreateEC2(mine, u.ID, p.ID)
+		_, err = keyless.Credentials.CreateEC2(mine, u.ID, p.ID)
 		require.ErrorIs(t, err, nacre.NotImplemented)
 	})
 }
@@ -147,42 +151,42 @@ func TestCredentials(t *testing.T) {
 func TestLimits(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
 		p := c.project("default")
-		svcs, err := c.ListServices(c.admin, nacre.Query{})
+		svcs, err := c.Catalog.ListServices(c.admin, nacre.Query{})
 		require.NoError(t, err)
-		one := identity.Limit{ProjectID: identity.Ref(p.ID), ServiceID: svcs[0].ID, ResourceName: "cores", ResourceLimit: 5}
-		_, err = c.CreateLimits(c.admin, []identity.Limit{one})
+		one := limit.Limit{ProjectID: identity.Ref(p.ID), ServiceID: svcs[0].ID, ResourceName: "cores", ResourceLimit: 5}
+		_, err = c.Limits.CreateLimits(c.admin, []limit.Limit{one})
 		require.ErrorIs(t, err, nacre.Forbidden, "nothing is registered")
-		reg, err := c.CreateRegisteredLimits(c.admin, []identity.RegisteredLimit{{ServiceID: svcs[0].ID, ResourceName: "cores", DefaultLimit: 10}})
+		reg, err := c.Limits.CreateRegisteredLimits(c.admin, []limit.RegisteredLimit{{ServiceID: svcs[0].ID, ResourceName: "cores", DefaultLimit: 10}})
 		require.NoError(t, err)
-		_, err = c.CreateRegisteredLimits(c.admin, []identity.RegisteredLimit{{ServiceID: svcs[0].ID, ResourceName: "ram"}, {ServiceID: svcs[0].ID, ResourceName: "cores"}})
+		_, err = c.Limits.CreateRegisteredLimits(c.admin, []limit.RegisteredLimit{{ServiceID: svcs[0].ID, ResourceName: "ram"}, {ServiceID: svcs[0].ID, ResourceName: "cores"}})
 		require.ErrorIs(t, err, nacre.Conflict)
-		regs, err := c.ListRegisteredLimits(c.admin, nacre.Query{})
+		regs, err := c.Limits.ListRegisteredLimits(c.admin, nacre.Query{})
 		require.NoError(t, err)
 		require.Len(t, regs, 1, "all or none")
-		ls, err := c.CreateLimits(c.admin, []identity.Limit{one})
+		ls, err := c.Limits.CreateLimits(c.admin, []limit.Limit{one})
 		require.NoError(t, err)
-		require.ErrorIs(t, c.DeleteRegisteredLimit(c.admin, reg[0].ID), nacre.Forbidden)
+		require.ErrorIs(t, c.Limits.DeleteRegisteredLimit(c.admin, reg[0].ID), nacre.Forbidden)
 		u, foreign := c.user("default"), c.project("default")
-		c.grant(identity.Grant{UserID: u.ID, ProjectID: p.ID}, "reader")
-		c.grant(identity.Grant{UserID: u.ID, ProjectID: foreign.ID}, "reader")
-		_, err = c.GetLimit(c.login(on(password(u), p)), ls[0].ID)
+		c.grant(assignment.Grant{UserID: u.ID, ProjectID: p.ID}, "reader")
+		c.grant(assignment.Grant{UserID: u.ID, ProjectID: foreign.ID}, "reader")
+		_, err = c.Limits.GetLimit(c.login(on(byPassword(u), p)), ls[0].ID)
 		require.NoError(t, err)
-		_, err = c.GetLimit(c.login(on(password(u), foreign)), ls[0].ID)
+		_, err = c.Limits.GetLimit(c.login(on(byPassword(u), foreign)), ls[0].ID)
 		require.ErrorIs(t, err, nacre.Forbidden)
-		seen, err := c.ListLimits(c.login(on(password(u), foreign)), nacre.Query{})
+		seen, err := c.Limits.ListLimits(c.login(on(byPassword(u), foreign)), nacre.Query{})
 		require.NoError(t, err)
 		require.Empty(t, seen)
 		require.NoError(t, c.DeleteProject(c.admin, p.ID))
-		require.NoError(t, c.DeleteRegisteredLimit(c.admin, reg[0].ID), "the project's limit went with it")
+		require.NoError(t, c.Limits.DeleteRegisteredLimit(c.admin, reg[0].ID), "the project's limit went with it")
 	})
 }
 
 func TestAccessRulesAreNotIgnored(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
 		u, p := c.user("default"), c.project("default")
-		c.grant(identity.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
-		mine := c.login(on(password(u), p))
-		a, err := c.CreateAppCredential(mine, u.ID, identity.NewAppCredential{Name: "narrow", AccessRules: []identity.AccessRule{{Service: "compute", Method: "GET", Path: "/v2.1/servers"}}})
+		c.grant(assignment.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
+		mine := c.login(on(byPassword(u), p))
+		a, err := c.AppCredentials.Create(mine, u.ID, appcred.Wanted{Name: "narrow", AccessRules: []appcred.AccessRule{{Service: "compute", Method: "GET", Path: "/v2.1/servers"}}})
 		require.NoError(t, err)
 		token, _, err := c.Authenticate(t.Context(), identity.AuthRequest{Methods: []string{"application_credential"}, AppCredID: a.ID, AppCredSecret: a.Secret})
 		require.NoError(t, err)
@@ -190,8 +194,8 @@ func TestAccessRulesAreNotIgnored(t *testing.T) {
 		_, rules, err := c.InspectToken(t.Context(), token, false)
 		require.NoError(t, err)
 		require.Equal(t, []nacre.AccessRule{{Service: "compute", Method: "GET", Path: "/v2.1/servers"}}, rules)
-		for _, bad := range []identity.AccessRule{{Service: "compute", Method: "TRACE", Path: "/"}, {Service: "a b", Method: "GET", Path: "/"}, {Service: "compute", Method: "GET", Path: "x"}, {Service: "compute", Method: "GET", Path: "/" + strings.Repeat("x", 225)}} {
-			_, err := c.CreateAppCredential(mine, u.ID, identity.NewAppCredential{Name: "bad", AccessRules: []identity.AccessRule{bad}})
+		for _, bad := range []appcred.AccessRule{{Service: "compute", Method: "TRACE", Path: "/"}, {Service: "a b", Method: "GET", Path: "/"}, {Service: "compute", Method: "GET", Path: "x"}, {Service: "compute", Method: "GET", Path: "/" + strings.Repeat("x", 225)}} {
+			_, err := c.AppCredentials.Create(mine, u.ID, appcred.Wanted{Name: "bad", AccessRules: []appcred.AccessRule{bad}})
 			require.ErrorIs(t, err, nacre.Invalid, "%v", bad)
 		}
 		_, err = c.ShowToken(c.admin, token, identity.ShowOptions{})
@@ -199,9 +203,9 @@ func TestAccessRulesAreNotIgnored(t *testing.T) {
 		i, err := c.ShowToken(c.admin, token, identity.ShowOptions{AccessRules: true})
 		require.NoError(t, err)
 		require.Equal(t, "/v2.1/servers", i.AppCred.AccessRules[0].Path)
-		require.ErrorIs(t, c.DeleteAccessRule(mine, u.ID, a.AccessRules[0].ID), nacre.Forbidden, "it is in use")
-		require.NoError(t, c.DeleteAppCredential(mine, u.ID, a.ID))
-		require.NoError(t, c.DeleteAccessRule(mine, u.ID, a.AccessRules[0].ID))
+		require.ErrorIs(t, c.AppCredentials.DeleteAccessRule(mine, u.ID, a.AccessRules[0].ID), nacre.Forbidden, "it is in use")
+		require.NoError(t, c.AppCredentials.Delete(mine, u.ID, a.ID))
+		require.NoError(t, c.AppCredentials.DeleteAccessRule(mine, u.ID, a.AccessRules[0].ID))
 	})
 }
 
@@ -216,10 +220,10 @@ func TestConcurrentWriters(t *testing.T) {
 func concurrentWriters(t *testing.T, e store.Engine) {
 	c := newCloud(t, e)
 	giver, taker, p := c.user("default"), c.user("default"), c.project("default")
-	c.grant(identity.Grant{UserID: giver.ID, ProjectID: p.ID}, "member")
-	tr, err := c.CreateTrust(c.login(on(password(giver), p)), identity.Trust{TrustorUserID: giver.ID, TrusteeUserID: taker.ID, ProjectID: p.ID, RemainingUses: ref(3)}, []identity.NameRef{{Name: "member"}})
+	c.grant(assignment.Grant{UserID: giver.ID, ProjectID: p.ID}, "member")
+	tr, err := c.CreateTrust(c.login(on(byPassword(giver), p)), identity.Trust{TrustorUserID: giver.ID, TrusteeUserID: taker.ID, ProjectID: p.ID, RemainingUses: ref(3)}, []identity.NameRef{{Name: "member"}})
 	require.NoError(t, err)
-	login := password(taker)
+	login := byPassword(taker)
 	login.TrustID = tr.ID
 	var mu sync.Mutex
 	made, used := 0, 0
@@ -262,7 +266,7 @@ func TestForeignTokenWithOurKeys(t *testing.T) {
 func TestAuditFindsDamage(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
 		u, p := c.user("default"), c.project("default")
-		c.grant(identity.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
+		c.grant(assignment.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
 		require.NoError(t, c.AddProjectTag(c.admin, p.ID, "red"))
 		c.clean()
 		users, projects := store.NewTable[identity.User](c.engine, "user"), store.NewTable[identity.Project](c.engine, "project")

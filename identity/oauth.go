@@ -6,16 +6,17 @@ import (
 	"slices"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/assignment"
+	"github.com/nacre-cloud/nacre/identity/kit"
 	"github.com/nacre-cloud/nacre/identity/oauth1"
-	"github.com/nacre-cloud/nacre/store"
+	"github.com/nacre-cloud/nacre/identity/revoke"
 )
 
 // oauthParent is what OAuth may do here.
 type oauthParent struct{ s *Service }
 
 func (p oauthParent) CheckProject(ctx context.Context, id string) error {
-	_, err := p.s.projects.Get(ctx, id)
-	return orNotFound(err, "project", id)
+	return p.s.checkProject(ctx, id)
 }
 
 func (p oauthParent) Held(ctx context.Context, userID, projectID string) ([]oauth1.Role, error) {
@@ -46,7 +47,7 @@ func (p oauthParent) Delegated(ctx context.Context) (bool, error) {
 func (p oauthParent) Lost(ctx context.Context, userIDs ...string) error {
 	slices.Sort(userIDs)
 	for _, id := range slices.Compact(userIDs) {
-		if err := p.s.revoke(ctx, revocation{UserID: id, Stale: true}); err != nil {
+		if err := p.s.Revocations.Record(ctx, revoke.Row{UserID: id, Stale: true}); err != nil {
 			return err
 		}
 	}
@@ -54,13 +55,13 @@ func (p oauthParent) Lost(ctx context.Context, userIDs ...string) error {
 }
 
 func (p oauthParent) Happened(ctx context.Context, resource, what, id string) error {
-	return p.s.emit(ctx, resource, what, id)
+	return p.s.area.Happened(ctx, resource, what, id)
 }
 
 // authOAuth checks a request that is signed with an access token.
 func (s *Service) authOAuth(ctx context.Context, req *AuthRequest, a *authState) error {
 	if req.OAuth == nil {
-		return expecting("oauth_token", "request")
+		return kit.Expecting("oauth_token", "request")
 	}
 	t, err := s.OAuth.Verify(ctx, req.OAuth)
 	if err != nil {
@@ -68,7 +69,7 @@ func (s *Service) authOAuth(ctx context.Context, req *AuthRequest, a *authState)
 	}
 	u, err := s.users.Get(ctx, t.UserID)
 	if err != nil {
-		return gone(err, "the access token's user is gone")
+		return kit.Gone(err, "the access token's user is gone")
 	}
 	if err := s.checkAlive(ctx, &u); err != nil {
 		return err
@@ -86,26 +87,21 @@ func (s *Service) loadAccess(ctx context.Context, i *TokenInfo) error {
 	}
 	t, err := s.OAuth.AccessToken(ctx, i.AccessTokenID)
 	if errors.Is(err, nacre.NotFound) {
-		return errAuth("the access token is gone")
+		return kit.Unauthenticated("the access token is gone")
 	}
 	if err != nil {
 		return err
 	}
 	if t.Expired() || t.UserID != i.UserID || t.ProjectID != i.ProjectID {
-		return errAuth("the access token has expired or is not for this")
+		return kit.Unauthenticated("the access token has expired or is not for this")
 	}
-	allowed, err := s.expand(ctx, t.RoleIDs)
+	allowed, err := s.Assignments.Expand(ctx, t.RoleIDs)
 	if err != nil {
 		return err
 	}
-	i.Roles = slices.DeleteFunc(i.Roles, func(r Role) bool {
-		return !slices.ContainsFunc(allowed, func(x Role) bool { return x.ID == r.ID })
+	i.Roles = slices.DeleteFunc(i.Roles, func(r assignment.Role) bool {
+		return !slices.ContainsFunc(allowed, func(x assignment.Role) bool { return x.ID == r.ID })
 	})
 	i.Access = &t
 	return nil
-}
-
-// RolesByID reads roles for an access token's list. It asks no policy.
-func (s *Service) RolesByID(ctx context.Context, ids []string) ([]Role, error) {
-	return s.roles.Where(ctx, store.In("id", ids))
 }

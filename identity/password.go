@@ -3,92 +3,12 @@ package identity
 import (
 	"context"
 	"errors"
-	"strings"
-	"sync"
-	"time"
 
 	"github.com/nacre-cloud/nacre"
-	"github.com/nacre-cloud/nacre/identity/passhash"
+	"github.com/nacre-cloud/nacre/identity/kit"
+	"github.com/nacre-cloud/nacre/identity/password"
 	"github.com/nacre-cloud/nacre/store"
 )
-
-// maxPassword is Keystone's max_password_length.
-const maxPassword = 4096
-
-// hasher makes and checks hashes, so many at a time.
-type hasher struct {
-	passhash.Hasher
-	strict bool
-	slots  chan struct{}
-	// dummy is checked where there is no hash, to take as long.
-	dummy func() string
-}
-
-func newHasher(h passhash.Hasher, strict bool, slots int) hasher {
-	return hasher{Hasher: h, strict: strict, slots: make(chan struct{}, slots), dummy: sync.OnceValue(func() string {
-		text, err := h.Hash(randomSecret())
-		if err != nil {
-			panic(err)
-		}
-		return text
-	})}
-}
-
-func (h *hasher) enter(ctx context.Context) (leave func(), err error) {
-	if err := store.Outside(ctx); err != nil {
-		return nil, err
-	}
-	select {
-	case h.slots <- struct{}{}:
-		return func() { <-h.slots }, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-// cut is what counts of a password.
-func cut(pw string) string { return pw[:min(len(pw), maxPassword)] }
-
-func (h *hasher) hash(ctx context.Context, pw string) (string, error) {
-	return h.hashWith(ctx, pw, h.Hasher)
-}
-
-// hashCheap is for secrets of 128 random bits and more.
-func (h *hasher) hashCheap(ctx context.Context, secret string) (string, error) {
-	return h.hashWith(ctx, secret, h.Cheap())
-}
-
-func (h *hasher) hashWith(ctx context.Context, pw string, with passhash.Hasher) (string, error) {
-	if limit := with.MaxLen(maxPassword); h.strict && len(pw) > limit {
-		return "", forbidden("The password length must be less than or equal to %d. The server could not comply with the request because the password is invalid.", limit)
-	}
-	if strings.ContainsRune(pw, 0) {
-		return "", invalid("Invalid input for field 'password': it holds a NUL character")
-	}
-	leave, err := h.enter(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer leave()
-	return with.Hash(cut(pw))
-}
-
-// check compares. Without a hash, and for a wrong password of one at another
-// cost, it takes as long as a comparison at the configured cost besides.
-func (h *hasher) check(ctx context.Context, hash, pw string) (bool, error) {
-	leave, err := h.enter(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer leave()
-	if hash != "" && passhash.Verify(hash, cut(pw)) {
-		return true, nil
-	}
-	if dummy := h.dummy(); hash == "" || !passhash.SameCost(hash, dummy) {
-		passhash.Verify(dummy, cut(pw))
-	}
-	return false, nil
-}
 
 // checkPassword finds a user who knows the password. An unknown user, a wrong
 // password, a disabled user and one of a disabled domain all answer alike.
@@ -107,16 +27,16 @@ func (s *Service) checkUserPassword(ctx context.Context, u User, err error, pw s
 		u, err = s.checkDirectoryPassword(ctx, u, pw)
 		return u, "", err
 	}
-	var row password
+	var row password.Row
 	if err == nil {
-		if row, err = s.passwords.Get(ctx, u.ID); err != nil && !errors.Is(err, nacre.NotFound) {
+		if row, err = s.Passwords.Of(ctx, u.ID); err != nil && !errors.Is(err, nacre.NotFound) {
 			return User{}, "", err
 		}
 	}
 	known := err == nil
 	locked := false
 	if known {
-		if locked, err = s.locked(ctx, &u); err != nil {
+		if locked, err = s.Passwords.Locked(ctx, u.account()); err != nil {
 			return User{}, "", err
 		}
 	}
@@ -124,26 +44,26 @@ func (s *Service) checkUserPassword(ctx context.Context, u User, err error, pw s
 	if locked {
 		hash = ""
 	}
-	ok, herr := s.hasher.check(ctx, hash, pw)
+	ok, herr := s.Passwords.Compare(ctx, hash, pw)
 	if herr != nil {
 		return User{}, "", herr
 	}
 	if known && !ok && !locked {
-		if err := s.noteFailure(ctx, &u, pw); err != nil {
+		if err := s.Passwords.NoteFailure(ctx, u.account(), pw); err != nil {
 			return User{}, "", err
 		}
 	}
 	if !known || !ok {
-		return User{}, "", errAuth("unknown user, locked user or wrong password")
+		return User{}, "", kit.Unauthenticated("unknown user, locked user or wrong password")
 	}
 	// Others may have guessed meanwhile, at the same time as this one.
-	if locked, err := s.locked(ctx, &u); err != nil || locked {
-		return User{}, "", errors.Join(err, errAuth("the user is locked"))
+	if locked, err := s.Passwords.Locked(ctx, u.account()); err != nil || locked {
+		return User{}, "", errors.Join(err, kit.Unauthenticated("the user is locked"))
 	}
 	if err := s.checkAlive(ctx, &u); err != nil {
 		return User{}, "", err
 	}
-	if row.ExpiresAt != nil && !time.Now().Before(*row.ExpiresAt) && !u.Options.is(ignorePasswordExpiry) {
+	if row.Expired(u.Options) {
 		return u, hash, passwordExpired(u.ID)
 	}
 	return u, hash, s.noteSuccess(ctx, &u)
@@ -159,16 +79,50 @@ const codePasswordExpired = "PasswordExpired"
 // checkAlive refuses a disabled user and one of a disabled domain.
 func (s *Service) checkAlive(ctx context.Context, u *User) error {
 	if s.seen(u); !u.Enabled {
-		return errAuth("the user is disabled")
+		return kit.Unauthenticated("the user is disabled")
 	}
 	d, err := s.getDomain(ctx, u.DomainID)
 	switch {
 	case errors.Is(err, nacre.NotFound):
-		return errAuth("the user's domain is gone")
+		return kit.Unauthenticated("the user's domain is gone")
 	case err != nil:
 		return err
 	case !d.Enabled:
-		return errAuth("the user's domain is disabled")
+		return kit.Unauthenticated("the user's domain is disabled")
 	}
 	return nil
+}
+
+// account is the user as far as the rules for passwords look at it.
+func (u *User) account() *password.Account {
+	return &password.Account{ID: u.ID, Options: u.Options, CreatedAt: u.CreatedAt, LastActive: u.LastActive}
+}
+
+// noteSuccess forgets failures, and notes the day where inactivity matters.
+func (s *Service) noteSuccess(ctx context.Context, u *User) error {
+	today, note, err := s.Passwords.Succeeded(ctx, u.account())
+	if err != nil || !note {
+		return err
+	}
+	u.LastActive = &today
+	_, err = s.users.UpdateWhere(ctx, store.Eq("id", u.ID), store.Set{"last_active_at": &today})
+	return err
+}
+
+// seen shows a user who has been away for too long as disabled.
+func (s *Service) seen(u *User) {
+	if s.Passwords.Inactive(u.account()) {
+		u.Enabled = false
+	}
+}
+
+// passwordParent is what passwords may do here.
+type passwordParent struct{ s *Service }
+
+func (p passwordParent) HoldUser(ctx context.Context, id string) error {
+	return kit.Hold(ctx, p.s.users, "user", id)
+}
+
+func (p passwordParent) AuthFailed(ctx context.Context, userID string, payload map[string]string) error {
+	return p.s.outbox.Emit(ctx, "identity.authenticate", userID, "", payload)
 }

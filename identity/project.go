@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/kit"
+	"github.com/nacre-cloud/nacre/identity/revoke"
 	"github.com/nacre-cloud/nacre/internal/policy"
 	"github.com/nacre-cloud/nacre/store"
 )
@@ -58,26 +60,18 @@ func callerDomain(ctx context.Context) string {
 	return DefaultDomain
 }
 
-// ownDomain is the one domain that a domain-scoped caller's lists are limited to.
-func ownDomain(ctx context.Context) string {
-	if c := nacre.CallerFrom(ctx); c != nil {
-		return c.DomainID
-	}
-	return ""
-}
-
 // CreateProject makes a project, or a domain when IsDomain is set.
 func (s *Service) CreateProject(ctx context.Context, ch ProjectChange) (Project, error) {
 	return s.createProject(ctx, ch, "create_project")
 }
 
 func (s *Service) createProject(ctx context.Context, ch ProjectChange, rule string) (Project, error) {
-	p := Project{ID: ch.ID, Enabled: true, Tags: []string{}, Options: mergeOptions(nil, ch.Options), Extra: ch.Extra}
-	setIf(&p.IsDomain, ch.IsDomain)
-	setIf(&p.Name, ch.Name)
-	setIf(&p.Description, ch.Description)
-	setIf(&p.Enabled, ch.Enabled)
-	setIf(&p.Tags, ch.Tags)
+	p := Project{ID: ch.ID, Enabled: true, Tags: []string{}, Options: kit.MergeOptions(nil, ch.Options), Extra: ch.Extra}
+	kit.SetIf(&p.IsDomain, ch.IsDomain)
+	kit.SetIf(&p.Name, ch.Name)
+	kit.SetIf(&p.Description, ch.Description)
+	kit.SetIf(&p.Enabled, ch.Enabled)
+	kit.SetIf(&p.Tags, ch.Tags)
 	if ch.DomainID != nil {
 		p.DomainID = Ref(*ch.DomainID)
 	}
@@ -85,34 +79,34 @@ func (s *Service) createProject(ctx context.Context, ch ProjectChange, rule stri
 		p.ParentID = Ref(*ch.ParentID)
 	}
 	if p.IsDomain && (p.DomainID != "" || p.ParentID != "") {
-		return Project{}, invalid("only root projects are allowed to act as domains.")
+		return Project{}, kit.Invalid("only root projects are allowed to act as domains.")
 	}
 	if !p.IsDomain && p.DomainID == "" {
 		p.DomainID = Ref(callerDomain(ctx))
 		if p.ParentID != "" {
 			parent, err := s.projects.Get(ctx, string(p.ParentID))
 			if err != nil {
-				return Project{}, orNotFound(err, "project", string(p.ParentID))
+				return Project{}, kit.OrNotFound(err, "project", string(p.ParentID))
 			}
 			p.DomainID = domainOf(&parent)
 		}
 	}
-	if err := s.enforce(ctx, rule, projectTarget(&p)); err != nil {
+	if err := s.area.Enforce(ctx, rule, projectTarget(&p)); err != nil {
 		return Project{}, err
 	}
-	if err := checkName("name", p.Name, 64); err != nil {
+	if err := kit.CheckName("name", p.Name, 64); err != nil {
 		return Project{}, err
 	}
 	if err := checkTags(p.Tags); err != nil {
 		return Project{}, err
 	}
-	if err := checkOptions(resourceOptions, ch.Options); err != nil {
+	if err := kit.CheckOptions(ch.Options, optionImmutable); err != nil {
 		return Project{}, err
 	}
 	if p.ID == "" {
-		p.ID = s.newID()
+		p.ID = s.area.NewID()
 	}
-	err := s.tx(ctx, func(ctx context.Context) error {
+	err := s.area.Tx(ctx, func(ctx context.Context) error {
 		if !p.IsDomain {
 			if err := s.placeProject(ctx, &p); err != nil {
 				return err
@@ -124,7 +118,7 @@ func (s *Service) createProject(ctx context.Context, ch ProjectChange, rule stri
 		if err := s.writeTags(ctx, &p); err != nil {
 			return err
 		}
-		return s.emit(ctx, kindOf(&p), "created", p.ID)
+		return s.area.Happened(ctx, kindOf(&p), "created", p.ID)
 	})
 	return p, err
 }
@@ -134,9 +128,9 @@ func projectConflict(err error, p *Project) error {
 	case !store.IsDuplicate(err):
 		return err
 	case p.IsDomain:
-		return conflict("project", "it is not permitted to have two projects acting as domains with the same name: %s", p.Name)
+		return kit.Conflict("project", "it is not permitted to have two projects acting as domains with the same name: %s", p.Name)
 	}
-	return conflict("project", "it is not permitted to have two projects with either the same name or same id in the same domain: name is %s, project id %s", p.Name, p.ID)
+	return kit.Conflict("project", "it is not permitted to have two projects with either the same name or same id in the same domain: name is %s, project id %s", p.Name, p.ID)
 }
 
 // domainOf is the domain that things below p belong to.
@@ -158,7 +152,7 @@ func (s *Service) placeProject(ctx context.Context, p *Project) error {
 	if p.ParentID == p.DomainID {
 		return nil
 	}
-	if err := hold(ctx, s.projects, "project", string(p.ParentID)); err != nil {
+	if err := kit.Hold(ctx, s.projects, "project", string(p.ParentID)); err != nil {
 		return err
 	}
 	parents, err := s.parents(ctx, p)
@@ -166,14 +160,14 @@ func (s *Service) placeProject(ctx context.Context, p *Project) error {
 		return err
 	}
 	if len(parents) >= s.maxDepth {
-		return forbidden("Max hierarchy depth reached for %s branch.", p.ParentID)
+		return kit.Forbidden("Max hierarchy depth reached for %s branch.", p.ParentID)
 	}
 	for i := range parents {
 		if d := domainOf(&parents[i]); d != p.DomainID {
-			return invalid("Cannot create project, since it specifies its domain_id %s, but specifies a parent in a different domain (%s).", p.DomainID, d)
+			return kit.Invalid("Cannot create project, since it specifies its domain_id %s, but specifies a parent in a different domain (%s).", p.DomainID, d)
 		}
 		if !parents[i].Enabled {
-			return forbidden("cannot create a project in a branch containing a disabled project: %s", parents[i].ID)
+			return kit.Forbidden("cannot create a project in a branch containing a disabled project: %s", parents[i].ID)
 		}
 	}
 	return nil
@@ -186,7 +180,7 @@ func (s *Service) parents(ctx context.Context, p *Project) ([]Project, error) {
 	for id := p.ParentID; id != "" && len(out) <= s.maxDepth+defaultDepth; {
 		parent, err := s.projects.Get(ctx, string(id))
 		if err != nil {
-			return nil, orNotFound(err, "project", string(id))
+			return nil, kit.OrNotFound(err, "project", string(id))
 		}
 		out = append(out, parent)
 		id = parent.ParentID
@@ -217,10 +211,16 @@ func (s *Service) GetProject(ctx context.Context, id string) (Project, error) {
 
 func (s *Service) project(ctx context.Context, id, rule string) (Project, error) {
 	p, err := s.projects.Get(ctx, id)
-	if deny := s.enforce(ctx, rule, projectTarget(&p)); deny != nil {
+	if deny := s.area.Enforce(ctx, rule, projectTarget(&p)); deny != nil {
 		return Project{}, deny
 	}
-	return p, orNotFound(err, "project", id)
+	return p, kit.OrNotFound(err, "project", id)
+}
+
+// checkProject is NotFound when there is no such project. It asks no policy.
+func (s *Service) checkProject(ctx context.Context, id string) error {
+	_, err := s.projects.Get(ctx, id)
+	return kit.OrNotFound(err, "project", id)
 }
 
 // Parents are a project's ancestors, nearest first, its domain last.
@@ -241,23 +241,8 @@ func (s *Service) Reachable(ctx context.Context, ps []Project) ([]Project, error
 	if c == nil {
 		return nil, nil
 	}
-	r, err := s.reachOf(ctx, c.UserID)
-	return slices.DeleteFunc(ps, func(p Project) bool { return !slices.Contains(r.projects, p.ID) }), err
-}
-
-// LimitsOf are the limits of projects, by project. It asks no policy: who sees a
-// project's place in the tree sees its limits.
-func (s *Service) LimitsOf(ctx context.Context, ps []Project) (map[string][]Limit, error) {
-	ids := make([]string, len(ps))
-	for i := range ps {
-		ids[i] = ps[i].ID
-	}
-	ls, err := s.limits.Where(ctx, store.In("project_id", ids))
-	out := map[string][]Limit{}
-	for _, l := range ls {
-		out[string(l.ProjectID)] = append(out[string(l.ProjectID)], l)
-	}
-	return out, err
+	r, err := s.Assignments.ReachOf(ctx, c.UserID)
+	return slices.DeleteFunc(ps, func(p Project) bool { return !slices.Contains(r.Projects, p.ID) }), err
 }
 
 // Subtree are the projects below a project.
@@ -268,12 +253,12 @@ func (s *Service) Subtree(ctx context.Context, id string) ([]Project, error) {
 	return s.subtree(ctx, id)
 }
 
-var projectColumns = columns{"id", "domain_id", "enabled", "name", "parent_id", "is_domain"}
+var projectColumns = kit.Columns{"id", "domain_id", "enabled", "name", "parent_id", "is_domain"}
 
 // ListProjects lists projects; domains only when is_domain is asked for.
 func (s *Service) ListProjects(ctx context.Context, q nacre.Query) ([]Project, error) {
-	own := ownDomain(ctx)
-	if err := s.enforce(ctx, "list_projects", policy.Map{"target.domain_id": own}); err != nil {
+	own := kit.OwnDomain(ctx)
+	if err := s.area.Enforce(ctx, "list_projects", policy.Map{"target.domain_id": own}); err != nil {
 		return nil, err
 	}
 	ws := s.tagFilters(q)
@@ -283,13 +268,13 @@ func (s *Service) ListProjects(ctx context.Context, q nacre.Query) ([]Project, e
 	if own != "" {
 		ws = append(ws, store.Eq("domain_id", own))
 	}
-	return list(ctx, s.projects, q, projectColumns, ws...)
+	return kit.List(ctx, s.projects, q, projectColumns, ws...)
 }
 
 // ExistingProjects are those of the projects, domains among them, that there are. One
 // statement; for who may list projects of every domain.
 func (s *Service) ExistingProjects(ctx context.Context, ids ...string) (map[string]bool, error) {
-	if err := s.enforce(ctx, "list_projects", policy.Map{}); err != nil {
+	if err := s.area.Enforce(ctx, "list_projects", policy.Map{}); err != nil {
 		return nil, err
 	}
 	out := map[string]bool{}
@@ -301,6 +286,24 @@ func (s *Service) ExistingProjects(ctx context.Context, ids ...string) (map[stri
 		out[ps[i].ID] = true
 	}
 	return out, err
+}
+
+// ListEndpointProjects lists the projects that an endpoint was added to (OS-EP-FILTER).
+func (s *Service) ListEndpointProjects(ctx context.Context, endpointID string) ([]Project, error) {
+	w, err := s.Catalog.EndpointProjects(ctx, endpointID)
+	if err != nil {
+		return nil, err
+	}
+	return s.projects.Where(ctx, w)
+}
+
+// ListEndpointGroupProjects lists the projects that an endpoint group was added to.
+func (s *Service) ListEndpointGroupProjects(ctx context.Context, id string) ([]Project, error) {
+	w, err := s.Catalog.EndpointGroupProjects(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return s.projects.Where(ctx, w)
 }
 
 // tagFilters reads tags, tags-any, not-tags and not-tags-any.
@@ -340,7 +343,7 @@ func (s *Service) UpdateProject(ctx context.Context, id string, ch ProjectChange
 
 func (s *Service) updateProject(ctx context.Context, id string, ch ProjectChange) (Project, error) {
 	if ch.Name != nil {
-		if err := checkName("name", *ch.Name, 64); err != nil {
+		if err := kit.CheckName("name", *ch.Name, 64); err != nil {
 			return Project{}, err
 		}
 	}
@@ -349,24 +352,24 @@ func (s *Service) updateProject(ctx context.Context, id string, ch ProjectChange
 			return Project{}, err
 		}
 	}
-	if err := checkOptions(resourceOptions, ch.Options); err != nil {
+	if err := kit.CheckOptions(ch.Options, optionImmutable); err != nil {
 		return Project{}, err
 	}
 	var out Project
-	err := s.tx(ctx, func(ctx context.Context) error {
+	err := s.area.Tx(ctx, func(ctx context.Context) error {
 		old, err := s.projects.GetForUpdate(ctx, id)
 		if err != nil {
-			return orNotFound(err, "project", id)
+			return kit.OrNotFound(err, "project", id)
 		}
 		if err := s.checkProjectChange(ctx, &old, &ch); err != nil {
 			return err
 		}
 		out, err = s.projects.Update(ctx, id, func(p *Project) error {
-			setIf(&p.Name, ch.Name)
-			setIf(&p.Description, ch.Description)
-			setIf(&p.Enabled, ch.Enabled)
-			setIf(&p.Tags, ch.Tags)
-			p.Options, p.Extra = mergeOptions(p.Options, ch.Options), merge(p.Extra, ch.Extra)
+			kit.SetIf(&p.Name, ch.Name)
+			kit.SetIf(&p.Description, ch.Description)
+			kit.SetIf(&p.Enabled, ch.Enabled)
+			kit.SetIf(&p.Tags, ch.Tags)
+			p.Options, p.Extra = kit.MergeOptions(p.Options, ch.Options), kit.Merge(p.Extra, ch.Extra)
 			return nil
 		})
 		if err != nil {
@@ -380,36 +383,36 @@ func (s *Service) updateProject(ctx context.Context, id string, ch ProjectChange
 				return err
 			}
 		}
-		if err := s.revoke(ctx, ofProject(&out, old.Enabled && !out.Enabled)...); err != nil {
+		if err := s.Revocations.Record(ctx, ofProject(&out, old.Enabled && !out.Enabled)...); err != nil {
 			return err
 		}
-		return s.emit(ctx, kindOf(&out), "updated", id)
+		return s.area.Happened(ctx, kindOf(&out), "updated", id)
 	})
 	return out, err
 }
 
 // ofProject ends the tokens of a project or domain, or has them looked up again.
-func ofProject(p *Project, end bool) []revocation {
+func ofProject(p *Project, end bool) []revoke.Row {
 	if p.IsDomain {
-		return []revocation{{DomainID: p.ID, Stale: !end}, {ProjectID: p.ID, Stale: !end}}
+		return []revoke.Row{{DomainID: p.ID, Stale: !end}, {ProjectID: p.ID, Stale: !end}}
 	}
-	return []revocation{{ProjectID: p.ID, Stale: !end}}
+	return []revoke.Row{{ProjectID: p.ID, Stale: !end}}
 }
 
 func (s *Service) checkProjectChange(ctx context.Context, old *Project, ch *ProjectChange) error {
-	if old.Options.immutable() {
+	if old.Options.Immutable() {
 		keep, set := ch.Options["immutable"]
 		if b, _ := keep.(bool); !set || b {
-			return immutable("update", kindOf(old), old.ID)
+			return kit.Immutable("update", kindOf(old), old.ID)
 		}
 	}
 	switch {
 	case ch.ParentID != nil && Ref(*ch.ParentID) != old.ParentID:
-		return forbidden("Update of `parent_id` is not allowed.")
+		return kit.Forbidden("Update of `parent_id` is not allowed.")
 	case ch.IsDomain != nil && *ch.IsDomain != old.IsDomain:
-		return invalid("Update of `is_domain` is not allowed.")
+		return kit.Invalid("Update of `is_domain` is not allowed.")
 	case ch.DomainID != nil && Ref(*ch.DomainID) != old.DomainID:
-		return invalid("Cannot change Domain ID")
+		return kit.Invalid("Cannot change Domain ID")
 	}
 	if ch.Enabled == nil || *ch.Enabled == old.Enabled || old.IsDomain {
 		return nil
@@ -420,7 +423,7 @@ func (s *Service) checkProjectChange(ctx context.Context, old *Project, ch *Proj
 			return err
 		}
 		if slices.ContainsFunc(parents, func(p Project) bool { return !p.Enabled }) {
-			return forbidden("Cannot enable project %s since it has disabled parents", old.ID)
+			return kit.Forbidden("Cannot enable project %s since it has disabled parents", old.ID)
 		}
 		return nil
 	}
@@ -429,7 +432,7 @@ func (s *Service) checkProjectChange(ctx context.Context, old *Project, ch *Proj
 		return err
 	}
 	if slices.ContainsFunc(below, func(p Project) bool { return p.Enabled }) {
-		return forbidden("Cannot disable project %s since its subtree contains enabled projects.", old.ID)
+		return kit.Forbidden("Cannot disable project %s since its subtree contains enabled projects.", old.ID)
 	}
 	return nil
 }
@@ -443,18 +446,18 @@ func (s *Service) DeleteProject(ctx context.Context, id string) error {
 	if p.IsDomain {
 		return s.deleteDomain(ctx, id)
 	}
-	return s.tx(ctx, func(ctx context.Context) error {
+	return s.area.Tx(ctx, func(ctx context.Context) error {
 		p, err := s.projects.GetForUpdate(ctx, id)
 		if err != nil {
-			return orNotFound(err, "project", id)
+			return kit.OrNotFound(err, "project", id)
 		}
-		if p.Options.immutable() {
-			return immutable("delete", "project", id)
+		if p.Options.Immutable() {
+			return kit.Immutable("delete", "project", id)
 		}
 		if below, err := s.subtree(ctx, id); err != nil {
 			return err
 		} else if len(below) > 0 {
-			return forbidden("Cannot delete the project %s since it is not a leaf in the hierarchy. Use the cascade option if you want to delete a whole subtree.", id)
+			return kit.Forbidden("Cannot delete the project %s since it is not a leaf in the hierarchy. Use the cascade option if you want to delete a whole subtree.", id)
 		}
 		return s.dropProjects(ctx, []Project{p})
 	})
@@ -465,24 +468,21 @@ func (s *Service) dropProjects(ctx context.Context, ps []Project) error {
 	ids := make([]string, len(ps))
 	for i := range ps {
 		ids[i] = ps[i].ID
-		if err := s.revoke(ctx, ofProject(&ps[i], true)...); err != nil {
+		if err := s.Revocations.Record(ctx, ofProject(&ps[i], true)...); err != nil {
 			return err
 		}
-		if err := s.emit(ctx, kindOf(&ps[i]), "deleted", ps[i].ID); err != nil {
+		if err := s.area.Happened(ctx, kindOf(&ps[i]), "deleted", ps[i].ID); err != nil {
 			return err
 		}
 	}
 	for _, drop := range []func() (int64, error){
 		func() (int64, error) { return s.projects.DeleteWhere(ctx, store.In("id", ids)) },
-		func() (int64, error) { return s.assignments.DeleteWhere(ctx, store.In("project_id", ids)) },
-		func() (int64, error) { return s.appCreds.DeleteWhere(ctx, store.In("project_id", ids)) },
-		func() (int64, error) { return s.dropCredentials(ctx, store.In("project_id", ids)) },
+		func() (int64, error) { return 0, s.Assignments.ProjectsDeleted(ctx, ids) },
+		func() (int64, error) { return 0, s.AppCredentials.ProjectsDeleted(ctx, ids) },
+		func() (int64, error) { return 0, s.Credentials.ProjectsDeleted(ctx, ids) },
 		func() (int64, error) { return s.dropTrusts(ctx, store.In("project_id", ids)) },
-		func() (int64, error) {
-			return s.limits.DeleteWhere(ctx, store.Or(store.In("project_id", ids), store.In("domain_id", ids)))
-		},
-		func() (int64, error) { return s.endpointsFor.DeleteWhere(ctx, store.In("project_id", ids)) },
-		func() (int64, error) { return s.groupsFor.DeleteWhere(ctx, store.In("project_id", ids)) },
+		func() (int64, error) { return 0, s.Limits.ProjectsDeleted(ctx, ids) },
+		func() (int64, error) { return 0, s.Catalog.ProjectsDeleted(ctx, ids) },
 		func() (int64, error) { return s.projectTags.DeleteWhere(ctx, store.In("project_id", ids)) },
 		func() (int64, error) {
 			return s.users.UpdateWhere(ctx, store.In("default_project_id", ids), store.Set{"default_project_id": ""})
@@ -498,15 +498,15 @@ func (s *Service) dropProjects(ctx context.Context, ps []Project) error {
 // checkTags refuses tags that Keystone's schema refuses.
 func checkTags(tags []string) error {
 	if len(tags) > 80 {
-		return invalid("Invalid input for field 'tags': at most 80 tags are allowed")
+		return kit.Invalid("Invalid input for field 'tags': at most 80 tags are allowed")
 	}
 	seen := map[string]bool{}
 	for _, t := range tags {
 		if t == "" || len([]rune(t)) > 255 || strings.ContainsAny(t, ",/") {
-			return invalid("Invalid input for field 'tags': '%s' does not match '^[^,/]*$'", t)
+			return kit.Invalid("Invalid input for field 'tags': '%s' does not match '^[^,/]*$'", t)
 		}
 		if seen[t] {
-			return invalid("Invalid input for field 'tags': %v has non-unique elements", tags)
+			return kit.Invalid("Invalid input for field 'tags': %v has non-unique elements", tags)
 		}
 		seen[t] = true
 	}
@@ -578,7 +578,7 @@ func (s *Service) changeTags(ctx context.Context, id, rule string, fn func([]str
 		return nil, err
 	}
 	var out []string
-	err := s.tx(ctx, func(ctx context.Context) error {
+	err := s.area.Tx(ctx, func(ctx context.Context) error {
 		p, err := s.projects.Update(ctx, id, func(p *Project) (err error) {
 			if p.Tags, err = fn(slices.Clone(p.Tags)); err != nil {
 				return err
@@ -586,7 +586,7 @@ func (s *Service) changeTags(ctx context.Context, id, rule string, fn func([]str
 			return checkTags(p.Tags)
 		})
 		if err != nil {
-			return orNotFound(err, "project", id)
+			return kit.OrNotFound(err, "project", id)
 		}
 		out = p.Tags
 		return s.writeTags(ctx, &p)

@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/assignment"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -16,7 +17,7 @@ import (
 func TestTokenForToken(t *testing.T) {
 	eachEngine(t, func(t *testing.T, c *cloud) {
 		u, p := c.user("default"), c.project("default")
-		g := identity.Grant{UserID: u.ID, ProjectID: p.ID}
+		g := assignment.Grant{UserID: u.ID, ProjectID: p.ID}
 		c.grant(g, "member")
 		again := func(token string) (string, error) {
 			text, i, err := c.Authenticate(t.Context(), identity.AuthRequest{Methods: []string{"token"}, Token: token, Project: &identity.NameRef{ID: p.ID}})
@@ -27,7 +28,7 @@ func TestTokenForToken(t *testing.T) {
 			}
 			return text, err
 		}
-		first := tokenOf(c.login(on(password(u), p)))
+		first := tokenOf(c.login(on(byPassword(u), p)))
 		ctx, n := store.CountStatements(t.Context())
 		second, i, err := c.Authenticate(ctx, identity.AuthRequest{Methods: []string{"token"}, Token: first, Project: &identity.NameRef{ID: p.ID}})
 		require.NoError(t, err)
@@ -37,15 +38,15 @@ func TestTokenForToken(t *testing.T) {
 		require.True(t, c.good(second))
 
 		g.RoleID = c.ids.Roles["member"]
-		require.NoError(t, c.DeleteGrant(c.admin, g))
+		require.NoError(t, c.Assignments.DeleteGrant(c.admin, g))
 		_, err = again(second)
 		require.Error(t, err, "the role is gone")
 
 		// Gone behind everybody's back, so that no revocation tells.
 		c.grant(g, "member")
-		token, err := again(tokenOf(c.login(on(password(u), p))))
+		token, err := again(tokenOf(c.login(on(byPassword(u), p))))
 		require.NoError(t, err)
-		rows := store.NewTable[identity.Assignment](c.engine, "assignment")
+		rows := store.NewTable[assignment.Assignment](c.engine, "assignment")
 		_, err = rows.DeleteWhere(t.Context(), store.Eq("user_id", u.ID))
 		require.NoError(t, err)
 		minutes := 0

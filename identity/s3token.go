@@ -3,13 +3,12 @@ package identity
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"time"
 
-	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity/awssign"
+	"github.com/nacre-cloud/nacre/identity/credential"
 	"github.com/nacre-cloud/nacre/identity/fernet"
+	"github.com/nacre-cloud/nacre/identity/kit"
 	"github.com/nacre-cloud/nacre/internal/policy"
 )
 
@@ -20,45 +19,16 @@ const clockSkew, signatureTTL = 5 * time.Minute, 15 * time.Minute
 // presignedTTL is for how long an S3 request may be signed ahead.
 const presignedTTL = 7 * day
 
-// signer is an EC2 credential whose access key somebody shows.
-type signer struct {
-	Credential
-	ec2Blob
-	AppCredID     string `json:"app_cred_id"`
-	AccessTokenID string `json:"access_token_id"`
-}
-
-// signerOf finds the credential of an access key.
-func (s *Service) signerOf(ctx context.Context, access string) (*signer, error) {
-	c, err := s.credentials.Get(ctx, ec2ID(access))
-	if errors.Is(err, nacre.NotFound) || err == nil && c.Type != "ec2" {
-		return nil, nacre.Errorf(nacre.NotFound, "credential", "EC2 access key not found.")
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := s.unseal(&c); err != nil {
-		return nil, err
-	}
-	var b struct {
-		ec2Blob
-		AppCredID     string `json:"app_cred_id"`
-		AccessTokenID string `json:"access_token_id"`
-	}
-	err = json.Unmarshal([]byte(c.Blob), &b)
-	return &signer{Credential: c, ec2Blob: b.ec2Blob, AppCredID: b.AppCredID, AccessTokenID: b.AccessTokenID}, err
-}
-
 // speaksFor is what a signature by the credential stands for: its user on its
 // project, within what it was made with.
-func (s *Service) speaksFor(ctx context.Context, c *signer) (*TokenInfo, error) {
+func (s *Service) speaksFor(ctx context.Context, c *credential.Signer) (*TokenInfo, error) {
 	now := time.Now().UTC().Truncate(time.Second)
-	tok := fernet.Token{UserID: c.UserID, ProjectID: string(c.ProjectID), Methods: []string{"ec2credential"}, AppCredID: c.AppCredID, AccessTokenID: c.AccessTokenID,
+	tok := fernet.Token{UserID: c.UserID, ProjectID: c.ProjectID, Methods: []string{"ec2credential"}, AppCredID: c.AppCredID, AccessTokenID: c.AccessTokenID,
 		IssuedAt: now, ExpiresAt: now.Add(s.ttl), AuditIDs: []string{fernet.NewAuditID()}}
-	if c.TrustID != nil && *c.TrustID != "" {
-		t, err := s.trusts.Get(ctx, *c.TrustID)
+	if c.TrustID != "" {
+		t, err := s.trusts.Get(ctx, c.TrustID)
 		if err != nil {
-			return nil, gone(err, "the trust is gone")
+			return nil, kit.Gone(err, "the trust is gone")
 		}
 		tok.TrustID, tok.UserID = t.ID, t.TrusteeUserID
 	}
@@ -67,7 +37,7 @@ func (s *Service) speaksFor(ctx context.Context, c *signer) (*TokenInfo, error) 
 		return nil, err
 	}
 	if i.ProjectID == "" || i.AppCred != nil && (i.AppCred.ProjectID != tok.ProjectID || len(i.AppCred.AccessRules) > 0) {
-		return nil, errAuth("the application credential is not for this")
+		return nil, kit.Unauthenticated("the application credential is not for this")
 	}
 	return i, nil
 }
@@ -78,15 +48,15 @@ func (s *Service) speaksFor(ctx context.Context, c *signer) (*TokenInfo, error) 
 // time for which the request is good; one that was signed in the future, or more
 // than a week ago, is refused here.
 func (s *Service) ValidateS3(ctx context.Context, access, signature string, stringToSign []byte) (*TokenInfo, error) {
-	if err := s.enforce(ctx, "s3tokens_validate", policy.Map{}); err != nil {
+	if err := s.area.Enforce(ctx, "s3tokens_validate", policy.Map{}); err != nil {
 		return nil, err
 	}
-	c, err := s.signerOf(ctx, access)
+	c, err := s.Credentials.SignerOf(ctx, access)
 	if err != nil {
 		return nil, err
 	}
 	if !awssign.VerifyS3(c.Secret, signature, stringToSign) {
-		return nil, errAuth("the signature does not match")
+		return nil, kit.Unauthenticated("the signature does not match")
 	}
 	if lines := bytes.Split(stringToSign, []byte("\n")); bytes.HasPrefix(stringToSign, []byte("AWS4")) {
 		if err := signedInTime(string(lines[1]), presignedTTL); err != nil {
@@ -108,9 +78,9 @@ func signedInTime(text string, ttl time.Duration) error {
 			continue
 		}
 		if since := time.Since(at); since > ttl || since < -clockSkew {
-			return errAuth("the signature's time is over, or is to come")
+			return kit.Unauthenticated("the signature's time is over, or is to come")
 		}
 		return nil
 	}
-	return errAuth("the signature's time can't be read")
+	return kit.Unauthenticated("the signature's time can't be read")
 }

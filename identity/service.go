@@ -2,19 +2,19 @@ package identity
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
-	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/catalog"
+	"github.com/nacre-cloud/nacre/identity/domainconfig"
 	"github.com/nacre-cloud/nacre/identity/fernet"
+	"github.com/nacre-cloud/nacre/identity/kit"
+	"github.com/nacre-cloud/nacre/identity/limit"
 	"github.com/nacre-cloud/nacre/identity/passhash"
+	"github.com/nacre-cloud/nacre/identity/password"
 	"github.com/nacre-cloud/nacre/internal/outbox"
 	"github.com/nacre-cloud/nacre/internal/policy"
 	"github.com/nacre-cloud/nacre/store"
@@ -38,7 +38,7 @@ type Config struct {
 	// NoRescope refuses to make a token from one that has a scope: Keystone's
 	// allow_rescope_scoped_token = false.
 	NoRescope bool
-	// LimitModel is FlatLimits or StrictLimits; empty is flat.
+	// LimitModel is limit.Flat or limit.Strict; empty is flat.
 	LimitModel string
 	// MaxProjectDepth is Keystone's max_project_tree_depth: how many levels a tree
 	// of projects has, its domain included. 0 is 5.
@@ -62,57 +62,40 @@ type Config struct {
 	// else, as in Keystone, what is beyond does not count.
 	StrictPasswords bool
 	// Compliance are the rules for passwords and accounts; zero is none.
-	Compliance Compliance
+	Compliance password.Compliance
 	// Publish takes events from the outbox; nil drops them.
 	Publish func(context.Context, nacre.Event) error
 	// CatalogTemplate is the catalog, instead of the stored one; nil is the stored one.
-	CatalogTemplate *CatalogTemplate
+	CatalogTemplate *catalog.Template
 	// Federation is for users that others vouch for.
 	Federation FederationConfig
 	// Directories keep the users and groups of domains, by the domains' ids.
 	Directories map[string]Directory
 	// OpenDirectory makes the directory of a domain whose own configuration says that
 	// its driver is "ldap"; nil has such configuration kept, but without effect.
-	OpenDirectory func(context.Context, DomainConfig) (Directory, error)
+	OpenDirectory func(context.Context, domainconfig.Options) (Directory, error)
 	// DomainConfigs are the configurations of domains, by the domains' names, as files
 	// of Keystone's domain_config_dir are; what the API sets for such a domain is kept,
 	// but without effect. A domain that is not there yet is waited for.
-	DomainConfigs map[string]DomainConfig
+	DomainConfigs map[string]domainconfig.Options
 	// Log is for what no caller hears of; nil is slog.Default.
 	Log *slog.Logger
 }
 
-// TokenFormat makes a token's text and reads it again: fernet.ErrToken for what is
-// none, whatever its expiry. A fernet.Keys is one, and so is a jws.Keys.
-type TokenFormat interface {
-	Pack(fernet.Token) (string, error)
-	Unpack(text string) (fernet.Token, error)
-}
-
 // Service is the identity service. Its methods are safe for concurrent use.
 type Service struct {
-	engine store.Engine
-	keys   TokenFormat
-	// credentialKeys may be nil.
-	credentialKeys *fernet.Keys
-	receiptKeys    *fernet.Keys
-	limitModel     string
-	maxDepth       int
-	noRescope      bool
-	policy         nacre.Enforcer
-	ids            nacre.IDs
-	ttl            time.Duration
-	log            *slog.Logger
+	area        kit.Area
+	keys        TokenFormat
+	receiptKeys *fernet.Keys
+	maxDepth    int
+	noRescope   bool
+	ttl         time.Duration
+	log         *slog.Logger
 
-	hasher     hasher
-	compliance Compliance
-	// strength are the parts of Compliance.PasswordRegex.
-	strength []lookahead
-	outbox   *outbox.Outbox
-	publish  func(context.Context, nacre.Event) error
-	revoked  *revocations
-	cache    *tokenCache
-	methods  map[string]authMethod
+	outbox  *outbox.Outbox
+	publish func(context.Context, nacre.Event) error
+	cache   *tokenCache
+	methods map[string]authMethod
 
 	tables
 	parts
@@ -135,35 +118,14 @@ func New(cfg Config) (*Service, error) {
 	if cfg.ReceiptKeys == nil {
 		cfg.ReceiptKeys = cfg.Keys
 	}
-	if cfg.IDs == nil {
-		cfg.IDs = randomIDs{}
-	}
 	if cfg.TokenTTL == 0 {
 		cfg.TokenTTL = time.Hour
-	}
-	hasher, err := cfg.newHasher()
-	if err != nil {
-		return nil, err
-	}
-	if cfg.LimitModel == "" {
-		cfg.LimitModel = FlatLimits
-	}
-	if limitModels[cfg.LimitModel] == "" {
-		return nil, fmt.Errorf("identity: Config.LimitModel: there is no %q", cfg.LimitModel)
 	}
 	if cfg.MaxProjectDepth == 0 {
 		cfg.MaxProjectDepth = defaultDepth
 	}
-	if cfg.LimitModel == StrictLimits {
+	if cfg.LimitModel == limit.Strict {
 		cfg.MaxProjectDepth = min(cfg.MaxProjectDepth, 2)
-	}
-	if err := cfg.Compliance.check(); err != nil {
-		return nil, err
-	}
-	for name, c := range cfg.DomainConfigs {
-		if err := c.tried(cfg.OpenDirectory); err != nil {
-			return nil, fmt.Errorf("identity: Config.DomainConfigs: %s: %w", name, err)
-		}
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -178,28 +140,26 @@ func New(cfg Config) (*Service, error) {
 		}
 		cfg.Policy = p
 	}
+	events := outbox.New("identity", cfg.Engine, cfg.Log)
 	s := &Service{
-		engine: cfg.Engine, keys: cfg.Tokens, credentialKeys: cfg.CredentialKeys, receiptKeys: cfg.ReceiptKeys, noRescope: cfg.NoRescope, limitModel: cfg.LimitModel, maxDepth: cfg.MaxProjectDepth, policy: cfg.Policy, ids: cfg.IDs, ttl: cfg.TokenTTL, log: cfg.Log,
-		hasher:     hasher,
-		compliance: cfg.Compliance,
-		outbox:     outbox.New("identity", cfg.Engine, cfg.Log),
-		publish:    cfg.Publish,
-		cache:      newTokenCache(),
-		tables:     newTables(cfg.Engine),
-	}
-	s.strength, err = passwordPattern(cfg.Compliance.PasswordRegex)
-	if err != nil {
-		return nil, err
+		area: kit.Area{Engine: cfg.Engine, Policy: cfg.Policy, IDs: cfg.IDs, Happened: func(ctx context.Context, resource, what, id string) error {
+			// As Keystone's basic notifications say it: identity.user.created.
+			return events.Emit(ctx, "identity."+resource+"."+what, id, "", map[string]string{"resource_info": id})
+		}},
+		keys: cfg.Tokens, receiptKeys: cfg.ReceiptKeys, noRescope: cfg.NoRescope, maxDepth: cfg.MaxProjectDepth, ttl: cfg.TokenTTL, log: cfg.Log,
+		outbox:  events,
+		publish: cfg.Publish,
+		cache:   newTokenCache(),
+		tables:  newTables(cfg.Engine),
 	}
 	s.methods = s.authMethods()
-	if s.parts, err = newParts(s, &cfg); err != nil {
+	if err := s.makeParts(&cfg); err != nil {
 		return nil, err
 	}
-	s.revoked = newRevocations(s.tables.revocations, s.ttl)
 	return s, nil
 }
 
-func (cfg *Config) newHasher() (hasher, error) {
+func (cfg *Config) newHasher() (passhash.Hasher, error) {
 	name, rounds := cfg.PasswordHash, cfg.PasswordRounds
 	if name == "" {
 		name = passhash.Bcrypt
@@ -209,9 +169,9 @@ func (cfg *Config) newHasher() (hasher, error) {
 	}
 	h, err := passhash.New(name, rounds)
 	if err != nil {
-		return hasher{}, fmt.Errorf("identity: Config.PasswordHash, BcryptCost or PasswordRounds: %w", err)
+		return h, fmt.Errorf("identity: Config.PasswordHash, BcryptCost or PasswordRounds: %w", err)
 	}
-	return newHasher(h, cfg.StrictPasswords, runtime.GOMAXPROCS(0)), nil
+	return h, nil
 }
 
 // Denied words a refusal as Keystone does.
@@ -231,12 +191,12 @@ func (s *Service) Run(ctx context.Context) error {
 	defer tick.Stop()
 	last := time.Time{}
 	for ctx.Err() == nil {
-		if err := s.revoked.sync(ctx); err != nil && ctx.Err() == nil {
+		if err := s.Revocations.Sync(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("revocations can't be read", "err", err)
 		}
 		if time.Since(last) > 10*time.Minute {
 			last = time.Now()
-			if err := s.revoked.prune(ctx); err != nil && ctx.Err() == nil {
+			if err := s.Revocations.Prune(ctx); err != nil && ctx.Err() == nil {
 				s.log.Warn("old revocations can't be removed", "err", err)
 			}
 		}
@@ -248,28 +208,3 @@ func (s *Service) Run(ctx context.Context) error {
 	<-done
 	return nil
 }
-
-// tx runs fn in a transaction.
-func (s *Service) tx(ctx context.Context, fn func(ctx context.Context) error) error {
-	return store.InTx(ctx, s.engine, fn)
-}
-
-// emit records that something happened to a resource, as Keystone's basic
-// notifications do: identity.user.created.
-func (s *Service) emit(ctx context.Context, resource, what, id string) error {
-	return s.outbox.Emit(ctx, "identity."+resource+"."+what, id, "", map[string]string{"resource_info": id})
-}
-
-func (s *Service) enforce(ctx context.Context, rule string, target policy.Map) error {
-	return s.policy.Enforce(ctx, "identity:"+rule, target)
-}
-
-type randomIDs struct{}
-
-func (randomIDs) NewID() string { return uuid.NewString() }
-
-// newID is a new identifier: 32 hex digits.
-func (s *Service) newID() string { return strings.ReplaceAll(s.ids.NewID(), "-", "") }
-
-// randomSecret is 128 random bits as text.
-func randomSecret() string { return strings.ToLower(rand.Text()) }

@@ -13,6 +13,9 @@ import (
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/assignment"
+	"github.com/nacre-cloud/nacre/identity/catalog"
+	"github.com/nacre-cloud/nacre/identity/limit"
 	"github.com/nacre-cloud/nacre/store"
 	"github.com/nacre-cloud/nacre/store/memstore"
 )
@@ -56,9 +59,9 @@ func storm(t *testing.T, e store.Engine, writers, steps int) {
 		return err
 	}
 	name := func(r *rand.Rand) *string { return ref(fmt.Sprintf("n%d", r.IntN(6))) }
-	var last atomic.Pointer[identity.Grant]
-	grant := func(r *rand.Rand) identity.Grant {
-		g := identity.Grant{UserID: users.one(r), ProjectID: projects.one(r), RoleID: roles.one(r)}
+	var last atomic.Pointer[assignment.Grant]
+	grant := func(r *rand.Rand) assignment.Grant {
+		g := assignment.Grant{UserID: users.one(r), ProjectID: projects.one(r), RoleID: roles.one(r)}
 		if r.IntN(2) == 0 {
 			g.UserID, g.GroupID = "", groups.one(r)
 		}
@@ -91,18 +94,18 @@ func storm(t *testing.T, e store.Engine, writers, steps int) {
 		func(r *rand.Rand) error { return c.AddProjectTag(ctx, projects.one(r), *name(r)) },
 		func(r *rand.Rand) error { return c.DeleteProjectTag(ctx, projects.one(r), *name(r)) },
 		func(r *rand.Rand) error {
-			x, err := c.CreateRole(ctx, identity.RoleChange{Name: name(r)})
+			x, err := c.Assignments.CreateRole(ctx, assignment.RoleChange{Name: name(r)})
 			return made(&roles, x.ID, err)
 		},
 		func(r *rand.Rand) error {
-			_, err := c.CreateImplied(ctx, roles.one(r), roles.one(r))
+			_, err := c.Assignments.CreateImplied(ctx, roles.one(r), roles.one(r))
 			return err
 		},
 		func(r *rand.Rand) error { return c.AddToGroup(ctx, users.one(r), groups.one(r)) },
 		func(r *rand.Rand) error { return c.RemoveFromGroup(ctx, users.one(r), groups.one(r)) },
 		func(r *rand.Rand) error {
 			g := grant(r)
-			err := c.CreateGrant(ctx, g)
+			err := c.Assignments.CreateGrant(ctx, g)
 			if err == nil {
 				last.Store(&g)
 			}
@@ -110,29 +113,31 @@ func storm(t *testing.T, e store.Engine, writers, steps int) {
 		},
 		func(r *rand.Rand) error {
 			if g := last.Swap(nil); g != nil {
-				return c.DeleteGrant(ctx, *g)
+				return c.Assignments.DeleteGrant(ctx, *g)
 			}
 			return nacre.NotFound
 		},
 		func(r *rand.Rand) error {
-			x, err := c.CreateService(ctx, identity.ServiceChange{Type: name(r), Name: name(r)})
+			x, err := c.Catalog.CreateService(ctx, catalog.ServiceChange{Type: name(r), Name: name(r)})
 			return made(&services, x.ID, err)
 		},
 		func(r *rand.Rand) error {
-			x, err := c.CreateRegion(ctx, identity.RegionChange{ID: *name(r)})
+			x, err := c.Catalog.CreateRegion(ctx, catalog.RegionChange{ID: *name(r)})
 			return made(&regions, x.ID, err)
 		},
 		func(r *rand.Rand) error {
-			x, err := c.CreateEndpoint(ctx, identity.EndpointChange{ServiceID: ref(services.one(r)), RegionID: ref(regions.one(r)), Interface: ref("public"), URL: ref("http://x")})
+			x, err := c.Catalog.CreateEndpoint(ctx, catalog.EndpointChange{ServiceID: ref(services.one(r)), RegionID: ref(regions.one(r)), Interface: ref("public"), URL: ref("http://x")})
 			return made(&endpoints, x.ID, err)
 		},
-		func(r *rand.Rand) error { return c.AddEndpointToProject(ctx, projects.one(r), endpoints.one(r)) },
 		func(r *rand.Rand) error {
-			_, err := c.CreateRegisteredLimits(ctx, []identity.RegisteredLimit{{ServiceID: services.one(r), ResourceName: "cores", DefaultLimit: 5}})
+			return c.Catalog.AddEndpointToProject(ctx, projects.one(r), endpoints.one(r))
+		},
+		func(r *rand.Rand) error {
+			_, err := c.Limits.CreateRegisteredLimits(ctx, []limit.RegisteredLimit{{ServiceID: services.one(r), ResourceName: "cores", DefaultLimit: 5}})
 			return err
 		},
 		func(r *rand.Rand) error {
-			_, err := c.CreateLimits(ctx, []identity.Limit{{ServiceID: services.one(r), ProjectID: identity.Ref(projects.one(r)), ResourceName: "cores", ResourceLimit: 3}})
+			_, err := c.Limits.CreateLimits(ctx, []limit.Limit{{ServiceID: services.one(r), ProjectID: identity.Ref(projects.one(r)), ResourceName: "cores", ResourceLimit: 3}})
 			return err
 		},
 	}
@@ -140,10 +145,10 @@ func storm(t *testing.T, e store.Engine, writers, steps int) {
 		func(r *rand.Rand) error { return c.DeleteUser(ctx, users.one(r)) },
 		func(r *rand.Rand) error { return c.DeleteGroup(ctx, groups.one(r)) },
 		func(r *rand.Rand) error { return c.DeleteProject(ctx, projects.one(r)) },
-		func(r *rand.Rand) error { return c.DeleteRole(ctx, roles.one(r)) },
-		func(r *rand.Rand) error { return c.DeleteService(ctx, services.one(r)) },
-		func(r *rand.Rand) error { return c.DeleteRegion(ctx, regions.one(r)) },
-		func(r *rand.Rand) error { return c.DeleteEndpoint(ctx, endpoints.one(r)) },
+		func(r *rand.Rand) error { return c.Assignments.DeleteRole(ctx, roles.one(r)) },
+		func(r *rand.Rand) error { return c.Catalog.DeleteService(ctx, services.one(r)) },
+		func(r *rand.Rand) error { return c.Catalog.DeleteRegion(ctx, regions.one(r)) },
+		func(r *rand.Rand) error { return c.Catalog.DeleteEndpoint(ctx, endpoints.one(r)) },
 		func(r *rand.Rand) error {
 			id := domains.one(r)
 			if id == "default" {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/nacre-cloud/nacre/identity/federation"
+	"github.com/nacre-cloud/nacre/identity/kit"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -29,7 +30,7 @@ func (s *Service) SubjectFor(ctx context.Context, token, serviceProvider string)
 		return Subject{}, sp, err
 	}
 	if i.Project == nil || i.TrustID != "" || i.AppCred != nil || i.AccessTokenID != "" {
-		return Subject{}, sp, forbidden("You are not authorized to perform the requested action: Use a project scoped token when attempting to create a SAML assertion.")
+		return Subject{}, sp, kit.Forbidden("You are not authorized to perform the requested action: Use a project scoped token when attempting to create a SAML assertion.")
 	}
 	sub := Subject{User: i.User.Name, UserDomain: i.UserDomain.Name, Project: i.Project.Name, ProjectDomain: i.Domain.Name}
 	for _, r := range i.Roles {

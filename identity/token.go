@@ -9,8 +9,12 @@ import (
 	"time"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/appcred"
+	"github.com/nacre-cloud/nacre/identity/assignment"
 	"github.com/nacre-cloud/nacre/identity/fernet"
+	"github.com/nacre-cloud/nacre/identity/kit"
 	"github.com/nacre-cloud/nacre/identity/oauth1"
+	"github.com/nacre-cloud/nacre/identity/revoke"
 	"github.com/nacre-cloud/nacre/internal/policy"
 	"github.com/nacre-cloud/nacre/store"
 )
@@ -30,8 +34,8 @@ type TokenInfo struct {
 	UserDomain Project
 	// Project is set for a project's token; Domain is its domain, or the scope.
 	Project, Domain *Project
-	Roles           []Role
-	AppCred         *AppCredential
+	Roles           []assignment.Role
+	AppCred         *appcred.Credential
 	Trust           *Trust
 	// Access is the OAuth access token behind a token.
 	Access *oauth1.AccessToken
@@ -87,6 +91,11 @@ func (i *TokenInfo) fill(text string) {
 	i.caller = c
 }
 
+// revocable is the token as far as it can be revoked.
+func (i *TokenInfo) revocable() *revoke.Subject {
+	return &revoke.Subject{Token: &i.Token, UserDomainID: i.User.DomainID, DomainID: i.projectDomain(), Others: i.others}
+}
+
 func (i *TokenInfo) projectDomain() string {
 	if i.Domain != nil {
 		return i.Domain.ID
@@ -96,9 +105,8 @@ func (i *TokenInfo) projectDomain() string {
 
 // tokenCache keeps what is known of tokens, by their text.
 type tokenCache struct {
-	catalog catalogCache
-	mu      sync.RWMutex
-	m       map[string]*TokenInfo
+	mu sync.RWMutex
+	m  map[string]*TokenInfo
 }
 
 // maxTokens bounds the cache; it begins anew when it is full of live tokens.
@@ -141,7 +149,7 @@ func (c *tokenCache) drop(text string) {
 func (s *Service) ValidateToken(ctx context.Context, token string) (*nacre.Caller, error) {
 	c, rules, err := s.InspectToken(ctx, token, false)
 	if err == nil && len(rules) > 0 {
-		return nil, errAuth("the token is limited by access rules, which are not enforced here")
+		return nil, kit.Unauthenticated("the token is limited by access rules, which are not enforced here")
 	}
 	return c, err
 }
@@ -168,34 +176,34 @@ func (s *Service) lookUp(ctx context.Context, text string, grace time.Duration) 
 	if err := store.Outside(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.revoked.fresh(ctx); err != nil {
+	if err := s.Revocations.Fresh(ctx); err != nil {
 		return nil, err
 	}
 	now := time.Now()
 	if i := s.cache.get(text); i != nil {
-		ended, stale := s.revoked.check(i, i.seq)
+		ended, stale := s.Revocations.Check(i.revocable(), i.seq)
 		switch {
 		case ended, now.After(i.ExpiresAt.Add(grace)):
 			s.cache.drop(text)
-			return nil, errAuth("the token has ended")
+			return nil, kit.Unauthenticated("the token has ended")
 		case !stale && now.Sub(i.loaded) < believe:
 			return i, nil
 		}
 	}
 	tok, err := s.keys.Unpack(text)
 	if err != nil {
-		return nil, errAuth("not a token of ours")
+		return nil, kit.Unauthenticated("not a token of ours")
 	}
 	if !now.Before(tok.ExpiresAt.Add(grace)) {
-		return nil, errAuth("the token has expired")
+		return nil, kit.Unauthenticated("the token has expired")
 	}
-	seq := s.revoked.now()
+	seq := s.Revocations.Now()
 	i, err := s.load(ctx, tok)
 	if err != nil {
 		return nil, err
 	}
-	if ended, _ := s.revoked.check(i, seq); ended {
-		return nil, errAuth("the token was revoked")
+	if ended, _ := s.Revocations.Check(i.revocable(), seq); ended {
+		return nil, kit.Unauthenticated("the token was revoked")
 	}
 	i.seq, i.loaded = seq, now
 	i.fill(text)
@@ -211,16 +219,16 @@ func (s *Service) load(ctx context.Context, tok fernet.Token) (*TokenInfo, error
 	i := &TokenInfo{Token: tok}
 	var err error
 	if i.User, err = s.users.Get(ctx, tok.UserID); err != nil {
-		return nil, gone(err, "the token's user is gone")
+		return nil, kit.Gone(err, "the token's user is gone")
 	}
 	if i.User, err = s.refresh(ctx, i.User); err != nil {
-		return nil, gone(err, "the token's user is gone from its directory")
+		return nil, kit.Gone(err, "the token's user is gone from its directory")
 	}
 	if err := s.checkAlive(ctx, &i.User); err != nil {
 		return nil, err
 	}
 	if i.UserDomain, err = s.getDomain(ctx, i.User.DomainID); err != nil {
-		return nil, gone(err, "the user's domain is gone")
+		return nil, kit.Gone(err, "the user's domain is gone")
 	}
 	sc, err := s.findScope(ctx, tok.ProjectID, tok.DomainID, tok.System)
 	if err != nil {
@@ -242,37 +250,29 @@ func (s *Service) load(ctx context.Context, tok fernet.Token) (*TokenInfo, error
 		return nil, err
 	}
 	if tok.AppCredID != "" {
-		a, err := s.appCreds.Get(ctx, tok.AppCredID)
+		a, err := s.AppCredentials.Read(ctx, tok.AppCredID)
 		if err != nil {
-			return nil, gone(err, "the application credential is gone")
+			return nil, kit.Gone(err, "the application credential is gone")
 		}
-		if a.expired() {
-			return nil, errAuth("the application credential has expired")
+		if a.Expired() {
+			return nil, kit.Unauthenticated("the application credential has expired")
 		}
 		i.AppCred = &a
 		for _, r := range a.AccessRules {
 			i.rules = append(i.rules, nacre.AccessRule{Service: r.Service, Method: r.Method, Path: r.Path})
 		}
-		allowed, err := s.expand(ctx, a.RoleIDs)
+		allowed, err := s.Assignments.Expand(ctx, a.RoleIDs)
 		if err != nil {
 			return nil, err
 		}
-		i.Roles = slices.DeleteFunc(i.Roles, func(r Role) bool {
-			return !slices.ContainsFunc(allowed, func(x Role) bool { return x.ID == r.ID })
+		i.Roles = slices.DeleteFunc(i.Roles, func(r assignment.Role) bool {
+			return !slices.ContainsFunc(allowed, func(x assignment.Role) bool { return x.ID == r.ID })
 		})
 	}
 	if len(i.Roles) == 0 && !sc.empty() {
-		return nil, errAuth("the user has no role there")
+		return nil, kit.Unauthenticated("the user has no role there")
 	}
 	return i, nil
-}
-
-// gone turns a missing row into the answer to a bad token.
-func gone(err error, why string) error {
-	if errors.Is(err, nacre.NotFound) {
-		return errAuth(why)
-	}
-	return err
 }
 
 // findScope reads a scope and refuses what is disabled.
@@ -282,16 +282,16 @@ func (s *Service) findScope(ctx context.Context, projectID, domainID, system str
 	case projectID != "":
 		p, err := s.projects.Get(ctx, projectID)
 		if err != nil {
-			return nil, gone(err, "the project is gone")
+			return nil, kit.Gone(err, "the project is gone")
 		}
 		if !p.Enabled {
-			return nil, errAuth("the project is disabled")
+			return nil, kit.Unauthenticated("the project is disabled")
 		}
 		sc.project, domainID = &p, string(domainOf(&p))
 		if p.ParentID != p.DomainID {
 			parents, err := s.parents(ctx, &p)
 			if err != nil {
-				return nil, gone(err, "the project's parent is gone")
+				return nil, kit.Gone(err, "the project's parent is gone")
 			}
 			for i := range parents {
 				if !parents[i].IsDomain {
@@ -304,10 +304,10 @@ func (s *Service) findScope(ctx context.Context, projectID, domainID, system str
 	}
 	d, err := s.getDomain(ctx, domainID)
 	if err != nil {
-		return nil, gone(err, "the domain is gone")
+		return nil, kit.Gone(err, "the domain is gone")
 	}
 	if !d.Enabled {
-		return nil, errAuth("the domain is disabled")
+		return nil, kit.Unauthenticated("the domain is disabled")
 	}
 	sc.domain = &d
 	return sc, nil
@@ -327,7 +327,7 @@ func (s *Service) subject(ctx context.Context, text, rule string, o ShowOptions)
 	}
 	i, err := s.lookUp(ctx, text, grace)
 	if err == nil && rule != "revoke_token" && !o.AccessRules && len(i.rules) > 0 {
-		err = errAuth("who asks does not enforce access rules")
+		err = kit.Unauthenticated("who asks does not enforce access rules")
 	}
 	if errors.Is(err, nacre.Unauthenticated) {
 		if nacre.CallerFrom(ctx) == nil {
@@ -338,7 +338,7 @@ func (s *Service) subject(ctx context.Context, text, rule string, o ShowOptions)
 	if err != nil {
 		return nil, err
 	}
-	return i, s.enforce(ctx, rule, subjectTarget(i))
+	return i, s.area.Enforce(ctx, rule, subjectTarget(i))
 }
 
 // ShowOptions are for showing a token.
@@ -368,18 +368,18 @@ func (s *Service) RevokeToken(ctx context.Context, token string) error {
 		return err
 	}
 	if len(i.AuditIDs) == 0 {
-		return invalid("The token has no audit id to revoke it by.")
+		return kit.Invalid("The token has no audit id to revoke it by.")
 	}
-	err = s.tx(ctx, func(ctx context.Context) error {
+	err = s.area.Tx(ctx, func(ctx context.Context) error {
 		// The time of issue may lie a second ahead.
-		return s.revoke(ctx, revocation{AuditID: i.AuditIDs[0], IssuedBefore: i.IssuedAt.Add(time.Second)})
+		return s.Revocations.Record(ctx, revoke.Row{AuditID: i.AuditIDs[0], IssuedBefore: i.IssuedAt.Add(time.Second)})
 	})
 	s.cache.drop(token)
 	return err
 }
 
 // CatalogNumber tells versions of the catalog apart, for what is rendered.
-func (s *Service) CatalogNumber() uint64 { return s.revoked.allSeq() }
+func (s *Service) CatalogNumber() uint64 { return s.Revocations.LastOfAll() }
 
 // View is the rendered form that was kept, or nil when the catalog has changed.
 func (i *TokenInfo) View(catalog uint64) []byte {

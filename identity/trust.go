@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/assignment"
+	"github.com/nacre-cloud/nacre/identity/kit"
+	"github.com/nacre-cloud/nacre/identity/revoke"
 	"github.com/nacre-cloud/nacre/internal/policy"
 	"github.com/nacre-cloud/nacre/store"
 )
@@ -34,7 +37,7 @@ type Trust struct {
 	AllowRedelegation bool `store:"-" json:"-"`
 	Depth             *int `store:"-" json:"-"`
 	// Roles are filled in by the methods that show one trust.
-	Roles []Role `store:"-" json:"-"`
+	Roles []assignment.Role `store:"-" json:"-"`
 }
 
 // maxRedelegation is Keystone's [trust]max_redelegation_count.
@@ -50,7 +53,7 @@ func trustTarget(t *Trust) policy.Map {
 }
 
 func noTrust(id string) func() *nacre.Error {
-	return func() *nacre.Error { return notFound("trust", id) }
+	return func() *nacre.Error { return kit.NotFound("trust", id) }
 }
 
 // trusting refuses tokens that may not manage trusts, and says by which trust the
@@ -61,9 +64,9 @@ func (s *Service) trusting(ctx context.Context) (*Trust, error) {
 	case ok && i == nil:
 		return nil, nil
 	case !ok && i == nil, i.AppCred != nil:
-		return nil, forbidden("You are not authorized to perform the requested action: Using method 'application_credential' is not allowed for managing trusts..")
+		return nil, kit.Forbidden("You are not authorized to perform the requested action: Using method 'application_credential' is not allowed for managing trusts..")
 	case i.AccessTokenID != "":
-		return nil, forbidden("You are not authorized to perform the requested action: Redelegation allowed for delegated by trust only.")
+		return nil, kit.Forbidden("You are not authorized to perform the requested action: Redelegation allowed for delegated by trust only.")
 	}
 	return i.Trust, nil
 }
@@ -72,12 +75,12 @@ func (s *Service) trusting(ctx context.Context) (*Trust, error) {
 // on the project; one who is a trustee itself passes its trust on, as far as that
 // allows.
 func (s *Service) CreateTrust(ctx context.Context, t Trust, roles []NameRef) (Trust, error) {
-	if err := s.enforce(ctx, "create_trust", trustTarget(&t)); err != nil {
+	if err := s.area.Enforce(ctx, "create_trust", trustTarget(&t)); err != nil {
 		return Trust{}, err
 	}
 	c := nacre.CallerFrom(ctx)
 	if _, err := s.lookUp(ctx, c.Token, 0); err != nil {
-		return Trust{}, forbidden("You are not authorized to perform the requested action: create a trust without a token.")
+		return Trust{}, kit.Forbidden("You are not authorized to perform the requested action: create a trust without a token.")
 	}
 	parent, err := s.trusting(ctx)
 	if err != nil {
@@ -85,14 +88,14 @@ func (s *Service) CreateTrust(ctx context.Context, t Trust, roles []NameRef) (Tr
 	}
 	switch {
 	case t.ProjectID != "" && len(roles) == 0:
-		return Trust{}, forbidden("You are not authorized to perform the requested action: At least one role should be specified.")
+		return Trust{}, kit.Forbidden("You are not authorized to perform the requested action: At least one role should be specified.")
 	case c.UserID != t.TrustorUserID:
-		return Trust{}, forbidden("You are not authorized to perform the requested action: The authenticated user should match the trustor.")
+		return Trust{}, kit.Forbidden("You are not authorized to perform the requested action: The authenticated user should match the trustor.")
 	case t.expired():
 		return Trust{}, nacre.Errorf(nacre.Invalid, "ValidationExpirationError", "The 'expires_at' must not be before now. The server could not comply with the request since it is either malformed or otherwise incorrect. The client is assumed to be in error.")
 	}
 	if _, err := s.users.Get(ctx, t.TrusteeUserID); err != nil {
-		return Trust{}, orNotFound(err, "user", t.TrusteeUserID)
+		return Trust{}, kit.OrNotFound(err, "user", t.TrusteeUserID)
 	}
 	chain := []Trust(nil)
 	if parent != nil {
@@ -106,11 +109,11 @@ func (s *Service) CreateTrust(ctx context.Context, t Trust, roles []NameRef) (Tr
 	if err := t.redelegate(chain); err != nil {
 		return Trust{}, err
 	}
-	t.ID = s.newID()
-	return t, s.tx(ctx, func(ctx context.Context) error {
+	t.ID = s.area.NewID()
+	return t, s.area.Tx(ctx, func(ctx context.Context) error {
 		for _, err := range []error{
-			hold(ctx, s.projects, "project", t.ProjectID), hold(ctx, s.users, "user", min(t.TrustorUserID, t.TrusteeUserID)), hold(ctx, s.users, "user", max(t.TrustorUserID, t.TrusteeUserID)),
-			hold(ctx, s.trusts, "trust", string(t.RedelegatedTrustID)),
+			kit.Hold(ctx, s.projects, "project", t.ProjectID), kit.Hold(ctx, s.users, "user", min(t.TrustorUserID, t.TrusteeUserID)), kit.Hold(ctx, s.users, "user", max(t.TrustorUserID, t.TrusteeUserID)),
+			kit.Hold(ctx, s.trusts, "trust", string(t.RedelegatedTrustID)),
 		} {
 			if err != nil {
 				return err
@@ -119,7 +122,7 @@ func (s *Service) CreateTrust(ctx context.Context, t Trust, roles []NameRef) (Tr
 		if err := s.trusts.Insert(ctx, t); err != nil {
 			return err
 		}
-		return s.emit(ctx, "OS-TRUST:trust", "created", t.ID)
+		return s.area.Happened(ctx, "OS-TRUST:trust", "created", t.ID)
 	})
 }
 
@@ -130,7 +133,7 @@ func (s *Service) trustRoles(ctx context.Context, t *Trust, named []NameRef, cha
 	}
 	p, err := s.projects.Get(ctx, t.ProjectID)
 	if err != nil {
-		return orNotFound(err, "project", t.ProjectID)
+		return kit.OrNotFound(err, "project", t.ProjectID)
 	}
 	sc, err := s.findScope(ctx, p.ID, "", "")
 	if err != nil {
@@ -148,9 +151,9 @@ func (s *Service) trustRoles(ctx context.Context, t *Trust, named []NameRef, cha
 		return err
 	}
 	for _, ref := range named {
-		i := slices.IndexFunc(held, func(r Role) bool { return r.ID == ref.ID || ref.ID == "" && r.Name == ref.Name })
+		i := slices.IndexFunc(held, func(r assignment.Role) bool { return r.ID == ref.ID || ref.ID == "" && r.Name == ref.Name })
 		if i < 0 {
-			return notFound("role", ref.ID+ref.Name)
+			return kit.NotFound("role", ref.ID+ref.Name)
 		}
 		t.Roles, t.RoleIDs = append(t.Roles, held[i]), append(t.RoleIDs, held[i].ID)
 	}
@@ -170,14 +173,14 @@ func (t *Trust) redelegate(chain []Trust) error {
 	case again && t.Depth != nil && *t.Depth > maxRedelegation:
 		return noMore("the depth is more than what is allowed at all")
 	case again && t.RemainingUses != nil:
-		return invalid("remaining_uses must not be set if redelegation is allowed")
+		return kit.Invalid("remaining_uses must not be set if redelegation is allowed")
 	case !again && t.RemainingUses != nil && *t.RemainingUses < 1:
-		return invalid("remaining_uses must be a positive integer or null.")
+		return kit.Invalid("remaining_uses must be a positive integer or null.")
 	}
 	if len(chain) == 0 {
 		if again {
 			t.RedelegationCount = maxRedelegation
-			setIf(&t.RedelegationCount, t.Depth)
+			kit.SetIf(&t.RedelegationCount, t.Depth)
 		}
 		return nil
 	}
@@ -232,14 +235,14 @@ func (s *Service) pedigree(ctx context.Context, t *Trust) ([]Trust, error) {
 		}
 		up, err := s.trusts.Get(ctx, string(last.RedelegatedTrustID))
 		if err != nil {
-			return nil, gone(err, "a trust that it comes from is gone")
+			return nil, kit.Gone(err, "a trust that it comes from is gone")
 		}
 		if up.expired() {
-			return nil, errAuth("a trust that it comes from has ended")
+			return nil, kit.Unauthenticated("a trust that it comes from has ended")
 		}
 		chain = append(chain, up)
 	}
-	return nil, errAuth("the trust was passed on too often")
+	return nil, kit.Unauthenticated("the trust was passed on too often")
 }
 
 func (s *Service) trust(ctx context.Context, id, rule string) (Trust, error) {
@@ -252,7 +255,7 @@ func (s *Service) trust(ctx context.Context, id, rule string) (Trust, error) {
 	if err != nil {
 		return Trust{}, store.WrapNotFound(err, noTrust(id))
 	}
-	if deny := s.enforce(ctx, rule, trustTarget(&t)); deny != nil {
+	if deny := s.area.Enforce(ctx, rule, trustTarget(&t)); deny != nil {
 		return Trust{}, deny
 	}
 	_, err = s.trusting(ctx)
@@ -267,26 +270,26 @@ func (s *Service) GetTrust(ctx context.Context, id string) (Trust, error) {
 func (s *Service) trustWithRoles(ctx context.Context, id, rule string) (Trust, error) {
 	t, err := s.trust(ctx, id, rule)
 	if err == nil {
-		t.Roles, err = s.roles.Where(ctx, store.In("id", t.RoleIDs))
+		t.Roles, err = s.Assignments.Roles(ctx, t.RoleIDs)
 	}
 	return t, err
 }
 
 // TrustRoles lists a trust's roles.
-func (s *Service) TrustRoles(ctx context.Context, id string) ([]Role, error) {
+func (s *Service) TrustRoles(ctx context.Context, id string) ([]assignment.Role, error) {
 	t, err := s.trustWithRoles(ctx, id, "list_roles_for_trust")
 	return t.Roles, err
 }
 
 // TrustRole shows one of a trust's roles.
-func (s *Service) TrustRole(ctx context.Context, id, roleID string) (Role, error) {
+func (s *Service) TrustRole(ctx context.Context, id, roleID string) (assignment.Role, error) {
 	t, err := s.trustWithRoles(ctx, id, "get_role_for_trust")
 	if err != nil {
-		return Role{}, err
+		return assignment.Role{}, err
 	}
-	i := slices.IndexFunc(t.Roles, func(r Role) bool { return r.ID == roleID })
+	i := slices.IndexFunc(t.Roles, func(r assignment.Role) bool { return r.ID == roleID })
 	if i < 0 {
-		return Role{}, notFound("role", roleID)
+		return assignment.Role{}, kit.NotFound("role", roleID)
 	}
 	return t.Roles[i], nil
 }
@@ -301,13 +304,13 @@ func (s *Service) ListTrusts(ctx context.Context, q nacre.Query) ([]Trust, error
 		rule = "list_trusts_for_trustee"
 		target["target.trust.trustee_user_id"] = v
 	}
-	if err := s.enforce(ctx, rule, target); err != nil {
+	if err := s.area.Enforce(ctx, rule, target); err != nil {
 		return nil, err
 	}
 	if _, err := s.trusting(ctx); err != nil {
 		return nil, err
 	}
-	return list(ctx, s.trusts, q, columns{"id", "trustor_user_id", "trustee_user_id", "project_id"},
+	return kit.List(ctx, s.trusts, q, kit.Columns{"id", "trustor_user_id", "trustee_user_id", "project_id"},
 		store.Or(store.IsNull("expires_at"), store.Greater("expires_at", time.Now())))
 }
 
@@ -317,10 +320,10 @@ func (s *Service) DeleteTrust(ctx context.Context, id string) error {
 	if _, err := s.trust(ctx, id, "delete_trust"); err != nil {
 		return err
 	}
-	return s.tx(ctx, func(ctx context.Context) error {
+	return s.area.Tx(ctx, func(ctx context.Context) error {
 		n, err := s.dropTrusts(ctx, store.Eq("id", id))
 		if err == nil && n == 0 {
-			err = notFound("trust", id)
+			err = kit.NotFound("trust", id)
 		}
 		return err
 	})
@@ -335,14 +338,14 @@ func (s *Service) dropTrusts(ctx context.Context, w store.Where) (int64, error) 
 			return n, err
 		}
 		ids := make([]string, len(ts))
-		stale := make([]revocation, len(ts))
+		stale := make([]revoke.Row, len(ts))
 		for i := range ts {
-			ids[i], stale[i] = ts[i].ID, revocation{UserID: ts[i].TrusteeUserID, Stale: true}
-			if err := s.emit(ctx, "OS-TRUST:trust", "deleted", ids[i]); err != nil {
+			ids[i], stale[i] = ts[i].ID, revoke.Row{UserID: ts[i].TrusteeUserID, Stale: true}
+			if err := s.area.Happened(ctx, "OS-TRUST:trust", "deleted", ids[i]); err != nil {
 				return n, err
 			}
 		}
-		if err := s.revoke(ctx, stale...); err != nil {
+		if err := s.Revocations.Record(ctx, stale...); err != nil {
 			return n, err
 		}
 		gone, err := s.trusts.DeleteWhere(ctx, store.In("id", ids))
@@ -355,19 +358,19 @@ func (s *Service) dropTrusts(ctx context.Context, w store.Where) (int64, error) 
 
 // useTrust counts a token against a trust's remaining uses, before it is made.
 func (s *Service) useTrust(ctx context.Context, id string) error {
-	return s.tx(ctx, func(ctx context.Context) error {
+	return s.area.Tx(ctx, func(ctx context.Context) error {
 		_, err := s.trusts.Update(ctx, id, func(t *Trust) error {
 			switch {
 			case t.RemainingUses == nil:
 			case *t.RemainingUses < 1:
-				return errAuth("the trust has no uses left")
+				return kit.Unauthenticated("the trust has no uses left")
 			default:
 				n := *t.RemainingUses - 1
 				t.RemainingUses = &n
 			}
 			return nil
 		})
-		return gone(err, "the trust is gone")
+		return kit.Gone(err, "the trust is gone")
 	})
 }
 
@@ -376,10 +379,10 @@ func (s *Service) useTrust(ctx context.Context, id string) error {
 func (s *Service) loadTrust(ctx context.Context, i *TokenInfo, sc *scope) error {
 	t, err := s.trusts.Get(ctx, i.TrustID)
 	if err != nil {
-		return gone(err, "the trust is gone")
+		return kit.Gone(err, "the trust is gone")
 	}
 	if t.expired() || t.TrusteeUserID != i.User.ID || t.ProjectID != i.ProjectID {
-		return errAuth("the trust has expired or is not for this")
+		return kit.Unauthenticated("the trust has expired or is not for this")
 	}
 	chain, err := s.pedigree(ctx, &t)
 	if err != nil {
@@ -390,7 +393,7 @@ func (s *Service) loadTrust(ctx context.Context, i *TokenInfo, sc *scope) error 
 		// The trustor of each is the trustee of the one above, or impersonates its trustor.
 		u, err := s.users.Get(ctx, chain[n].TrustorUserID)
 		if err != nil {
-			return gone(err, "a trustor is gone")
+			return kit.Gone(err, "a trustor is gone")
 		}
 		if err := s.checkAlive(ctx, &u); err != nil {
 			return err
@@ -402,7 +405,7 @@ func (s *Service) loadTrust(ctx context.Context, i *TokenInfo, sc *scope) error 
 			}
 			between, err := s.users.Get(ctx, chain[n].TrusteeUserID)
 			if err != nil {
-				return gone(err, "one who has passed the trust on is gone")
+				return kit.Gone(err, "one who has passed the trust on is gone")
 			}
 			if err := s.checkAlive(ctx, &between); err != nil {
 				return err
@@ -428,16 +431,16 @@ func (s *Service) loadTrust(ctx context.Context, i *TokenInfo, sc *scope) error 
 	}
 	// Each role of the trust must still be held, else it gives nothing.
 	for _, id := range t.RoleIDs {
-		if !slices.ContainsFunc(i.Roles, func(r Role) bool { return r.ID == id }) {
-			return errAuth("the trustor has lost a role of the trust")
+		if !slices.ContainsFunc(i.Roles, func(r assignment.Role) bool { return r.ID == id }) {
+			return kit.Unauthenticated("the trustor has lost a role of the trust")
 		}
 	}
-	allowed, err := s.expand(ctx, t.RoleIDs)
+	allowed, err := s.Assignments.Expand(ctx, t.RoleIDs)
 	if err != nil {
 		return err
 	}
-	i.Roles = slices.DeleteFunc(i.Roles, func(r Role) bool {
-		return !slices.ContainsFunc(allowed, func(x Role) bool { return x.ID == r.ID })
+	i.Roles = slices.DeleteFunc(i.Roles, func(r assignment.Role) bool {
+		return !slices.ContainsFunc(allowed, func(x assignment.Role) bool { return x.ID == r.ID })
 	})
 	return nil
 }

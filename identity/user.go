@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/kit"
+	"github.com/nacre-cloud/nacre/identity/password"
+	"github.com/nacre-cloud/nacre/identity/revoke"
 	"github.com/nacre-cloud/nacre/internal/policy"
 	"github.com/nacre-cloud/nacre/store"
 )
@@ -40,16 +43,16 @@ func userTarget(u *User) policy.Map {
 
 // CreateUser makes a user.
 func (s *Service) CreateUser(ctx context.Context, ch UserChange) (User, error) {
-	u := User{ID: ch.ID, DomainID: callerDomain(ctx), Enabled: true, Options: mergeOptions(nil, ch.Options), Extra: ch.Extra}
-	setIf(&u.DomainID, ch.DomainID)
-	setIf(&u.Name, ch.Name)
-	setIf(&u.Enabled, ch.Enabled)
-	setIf(&u.DefaultProjectID, ch.DefaultProjectID)
-	setIf(&u.Federated, ch.Federated)
-	if err := s.enforce(ctx, "create_user", policy.Map{"target.user.domain_id": u.DomainID}); err != nil {
+	u := User{ID: ch.ID, DomainID: callerDomain(ctx), Enabled: true, Options: kit.MergeOptions(nil, ch.Options), Extra: ch.Extra}
+	kit.SetIf(&u.DomainID, ch.DomainID)
+	kit.SetIf(&u.Name, ch.Name)
+	kit.SetIf(&u.Enabled, ch.Enabled)
+	kit.SetIf(&u.DefaultProjectID, ch.DefaultProjectID)
+	kit.SetIf(&u.Federated, ch.Federated)
+	if err := s.area.Enforce(ctx, "create_user", policy.Map{"target.user.domain_id": u.DomainID}); err != nil {
 		return User{}, err
 	}
-	if err := checkOptions(userOptions, ch.Options); err != nil {
+	if err := checkUserOptions(ch.Options); err != nil {
 		return User{}, err
 	}
 	hash, err := s.hashChange(ctx, &ch)
@@ -60,15 +63,15 @@ func (s *Service) CreateUser(ctx context.Context, ch UserChange) (User, error) {
 }
 
 func (s *Service) createUser(ctx context.Context, u User, hash string) (User, error) {
-	if err := checkName("name", u.Name, 255); err != nil {
+	if err := kit.CheckName("name", u.Name, 255); err != nil {
 		return User{}, err
 	}
 	if u.ID == "" {
-		u.ID = s.newID()
+		u.ID = s.area.NewID()
 	}
 	now := time.Now().UTC()
 	u.CreatedAt = &now
-	err := s.tx(ctx, func(ctx context.Context) error {
+	err := s.area.Tx(ctx, func(ctx context.Context) error {
 		if err := s.liveDomain(ctx, u.DomainID); err != nil {
 			return err
 		}
@@ -80,10 +83,10 @@ func (s *Service) createUser(ctx context.Context, u User, hash string) (User, er
 		}
 		u.LocalName = u.Name
 		if hash != "" {
-			u.PasswordExpires = s.passwordExpiry(&u, false)
+			u.PasswordExpires = s.Passwords.Expiry(u.Options, false)
 		}
 		if err := s.users.Insert(ctx, u); err != nil {
-			return orConflict(err, "user", u.Name, u.DomainID)
+			return kit.OrConflict(err, "user", u.Name, u.DomainID)
 		}
 		if len(u.Federated) > 0 {
 			if err := s.writeFederated(ctx, &u); err != nil {
@@ -91,11 +94,11 @@ func (s *Service) createUser(ctx context.Context, u User, hash string) (User, er
 			}
 		}
 		if hash != "" {
-			if err := s.passwords.Insert(ctx, password{UserID: u.ID, Hash: hash, SetAt: time.Now().UTC(), ExpiresAt: u.PasswordExpires}); err != nil {
+			if err := s.Passwords.First(ctx, u.ID, hash, u.PasswordExpires, false); err != nil {
 				return err
 			}
 		}
-		return s.emit(ctx, "user", "created", u.ID)
+		return s.area.Happened(ctx, "user", "created", u.ID)
 	})
 	return u, err
 }
@@ -106,8 +109,8 @@ func (s *Service) liveDomain(ctx context.Context, id string) error {
 	if err == nil && !d.IsDomain {
 		err = store.ErrNoRow
 	}
-	if err = orNotFound(err, "domain", id); err == nil && !d.Enabled {
-		err = forbidden("Domain is disabled: %s", id)
+	if err = kit.OrNotFound(err, "domain", id); err == nil && !d.Enabled {
+		err = kit.Forbidden("Domain is disabled: %s", id)
 	}
 	return err
 }
@@ -120,7 +123,7 @@ func (s *Service) checkDefaultProject(ctx context.Context, id string) error {
 	}
 	p, err := s.projects.Get(ctx, id)
 	if err == nil && p.IsDomain {
-		return invalid("User's default project ID cannot be a domain ID: %s", id)
+		return kit.Invalid("User's default project ID cannot be a domain ID: %s", id)
 	}
 	return nil
 }
@@ -131,17 +134,17 @@ func (s *Service) hashChange(ctx context.Context, ch *UserChange) (string, error
 	case ch.Password == nil || *ch.Password == "":
 		return "", nil
 	case ch.RandomPassword:
-		return s.hasher.hashCheap(ctx, *ch.Password)
+		return s.Passwords.HashCheap(ctx, *ch.Password)
 	}
-	if err := s.checkStrength(*ch.Password); err != nil {
+	if err := s.Passwords.CheckStrength(*ch.Password); err != nil {
 		return "", err
 	}
-	return s.hasher.hash(ctx, *ch.Password)
+	return s.Passwords.Hash(ctx, *ch.Password)
 }
 
 func (s *Service) user(ctx context.Context, id, rule string) (User, error) {
 	u, err := s.users.Get(ctx, id)
-	if deny := s.enforce(ctx, rule, userTarget(&u)); deny != nil {
+	if deny := s.area.Enforce(ctx, rule, userTarget(&u)); deny != nil {
 		return User{}, deny
 	}
 	if err == nil {
@@ -151,7 +154,7 @@ func (s *Service) user(ctx context.Context, id, rule string) (User, error) {
 		u, err = s.refresh(ctx, u)
 	}
 	s.seen(&u)
-	return u, orNotFound(err, "user", id)
+	return u, kit.OrNotFound(err, "user", id)
 }
 
 // GetUser shows a user.
@@ -163,12 +166,12 @@ func (s *Service) GetUser(ctx context.Context, id string) (User, error) {
 	return u, err
 }
 
-var userColumns = columns{"id", "domain_id", "enabled", "name", "default_project_id"}
+var userColumns = kit.Columns{"id", "domain_id", "enabled", "name", "default_project_id"}
 
 // ListUsers lists users.
 func (s *Service) ListUsers(ctx context.Context, q nacre.Query) ([]User, error) {
-	own := ownDomain(ctx)
-	if err := s.enforce(ctx, "list_users", policy.Map{"target.domain_id": own}); err != nil {
+	own := kit.OwnDomain(ctx)
+	if err := s.area.Enforce(ctx, "list_users", policy.Map{"target.domain_id": own}); err != nil {
 		return nil, err
 	}
 	var ws []store.Where
@@ -188,7 +191,7 @@ func (s *Service) ListUsers(ctx context.Context, q nacre.Query) ([]User, error) 
 	if w, ok := s.federatedFilter(q); ok {
 		ws = append(ws, w)
 	}
-	us, err := list(ctx, s.users, q, userColumns, ws...)
+	us, err := kit.List(ctx, s.users, q, userColumns, ws...)
 	s.seenAll(us)
 	return us, err
 }
@@ -213,7 +216,7 @@ func expiryFilters(q nacre.Query) ([]store.Where, error) {
 		}[op]
 		switch {
 		case !found || !known:
-			return nil, invalid("The given operator %s is not valid. It must be one of the following: 'eq', 'neq', 'lt', 'lte', 'gt', or 'gte'.", op)
+			return nil, kit.Invalid("The given operator %s is not valid. It must be one of the following: 'eq', 'neq', 'lt', 'lte', 'gt', or 'gte'.", op)
 		case err != nil:
 			return nil, nacre.Errorf(nacre.Invalid, "ValidationTimeStampError", "Timestamp not in expected format. The server could not comply with the request since it is either malformed or otherwise incorrect. The client is assumed to be in error.")
 		}
@@ -228,11 +231,11 @@ func (s *Service) UpdateUser(ctx context.Context, id string, ch UserChange) (Use
 		return User{}, err
 	}
 	if ch.Name != nil {
-		if err := checkName("name", *ch.Name, 255); err != nil {
+		if err := kit.CheckName("name", *ch.Name, 255); err != nil {
 			return User{}, err
 		}
 	}
-	if err := checkOptions(userOptions, ch.Options); err != nil {
+	if err := checkUserOptions(ch.Options); err != nil {
 		return User{}, err
 	}
 	hash, err := s.hashChange(ctx, &ch)
@@ -240,7 +243,7 @@ func (s *Service) UpdateUser(ctx context.Context, id string, ch UserChange) (Use
 		return User{}, err
 	}
 	var out User
-	err = s.tx(ctx, func(ctx context.Context) error {
+	err = s.area.Tx(ctx, func(ctx context.Context) error {
 		if ch.DefaultProjectID != nil {
 			if err := s.checkDefaultProject(ctx, *ch.DefaultProjectID); err != nil {
 				return err
@@ -250,40 +253,40 @@ func (s *Service) UpdateUser(ctx context.Context, id string, ch UserChange) (Use
 		u, err := s.users.Update(ctx, id, func(u *User) error {
 			old = *u
 			if ch.DomainID != nil && *ch.DomainID != u.DomainID {
-				return invalid("Cannot change Domain ID")
+				return kit.Invalid("Cannot change Domain ID")
 			}
-			setIf(&u.Name, ch.Name)
+			kit.SetIf(&u.Name, ch.Name)
 			if u.LocalName != "" {
 				u.LocalName = u.Name
 			}
-			setIf(&u.Enabled, ch.Enabled)
-			setIf(&u.DefaultProjectID, ch.DefaultProjectID)
-			u.Options, u.Extra = mergeOptions(u.Options, ch.Options), merge(u.Extra, ch.Extra)
+			kit.SetIf(&u.Enabled, ch.Enabled)
+			kit.SetIf(&u.DefaultProjectID, ch.DefaultProjectID)
+			u.Options, u.Extra = kit.MergeOptions(u.Options, ch.Options), kit.Merge(u.Extra, ch.Extra)
 			if ch.Password != nil {
 				u.PasswordExpires = nil
 				if hash != "" {
-					u.PasswordExpires = s.passwordExpiry(u, false)
+					u.PasswordExpires = s.Passwords.Expiry(u.Options, false)
 				}
 			}
-			if ch.Enabled != nil && *ch.Enabled && s.compliance.InactiveDays > 0 {
-				today := time.Now().UTC().Truncate(day)
+			if ch.Enabled != nil && *ch.Enabled && s.Passwords.CountsInactivity() {
+				today := password.Today()
 				u.LastActive = &today
 			}
 			return nil
 		})
 		if err != nil {
 			name := ""
-			setIf(&name, ch.Name)
-			return orNotFound(orConflict(err, "user", name, old.DomainID), "user", id)
+			kit.SetIf(&name, ch.Name)
+			return kit.OrNotFound(kit.OrConflict(err, "user", name, old.DomainID), "user", id)
 		}
 		if ch.Enabled != nil && *ch.Enabled {
 			// Whoever enables a user unlocks it, too.
-			if _, err := s.failures.DeleteWhere(ctx, store.Eq("user_id", id)); err != nil {
+			if err := s.Passwords.Unlock(ctx, id); err != nil {
 				return err
 			}
 		}
 		if ch.Password != nil {
-			if err := s.writePassword(ctx, &u, hash, false); err != nil {
+			if err := s.Passwords.Write(ctx, u.ID, hash, u.PasswordExpires, false); err != nil {
 				return err
 			}
 		}
@@ -294,32 +297,20 @@ func (s *Service) UpdateUser(ctx context.Context, id string, ch UserChange) (Use
 			}
 		}
 		end := ch.Password != nil || ch.Federated != nil || old.Enabled && !u.Enabled
-		if err := s.revoke(ctx, revocation{UserID: id, Stale: !end}); err != nil {
+		if err := s.Revocations.Record(ctx, revoke.Row{UserID: id, Stale: !end}); err != nil {
 			return err
 		}
 		out = u
-		return s.emit(ctx, "user", "updated", id)
+		return s.area.Happened(ctx, "user", "updated", id)
 	})
 	return out, err
-}
-
-// writePassword replaces a user's hash by one that ends when the user says; "" takes
-// it away.
-func (s *Service) writePassword(ctx context.Context, u *User, hash string, byUser bool) error {
-	if err := s.keepHistory(ctx, u.ID); err != nil {
-		return err
-	}
-	if _, err := s.passwords.DeleteWhere(ctx, store.Eq("user_id", u.ID)); err != nil || hash == "" {
-		return err
-	}
-	return s.passwords.Insert(ctx, password{UserID: u.ID, Hash: hash, SetAt: time.Now().UTC(), ExpiresAt: u.PasswordExpires, SelfService: byUser})
 }
 
 // ChangePassword sets a user's own password; the old one proves who asks, even if
 // it has expired, and no token is needed. It ends all tokens of the user.
 func (s *Service) ChangePassword(ctx context.Context, userID, old, new string) error {
 	if new == "" {
-		return invalid("Invalid input for field 'password': '' is too short")
+		return kit.Invalid("Invalid input for field 'password': '' is too short")
 	}
 	u, err := s.checkPassword(ctx, userID, old)
 	if e := (*nacre.Error)(nil); err != nil && (!errors.As(err, &e) || e.Code != codePasswordExpired) {
@@ -328,34 +319,34 @@ func (s *Service) ChangePassword(ctx context.Context, userID, old, new string) e
 	if u.Source == ofDirectory {
 		return errReadOnly()
 	}
-	if err := s.checkStrength(new); err != nil {
+	if err := s.Passwords.CheckStrength(new); err != nil {
 		return err
 	}
-	if err := s.checkOwnChange(ctx, &u); err != nil {
+	if err := s.Passwords.CheckOwnChange(ctx, u.account()); err != nil {
 		return err
 	}
-	if err := s.checkHistory(ctx, &u, new); err != nil {
+	if err := s.Passwords.CheckHistory(ctx, u.ID, new); err != nil {
 		return err
 	}
-	hash, err := s.hasher.hash(ctx, new)
+	hash, err := s.Passwords.Hash(ctx, new)
 	if err != nil {
 		return err
 	}
-	return s.tx(ctx, func(ctx context.Context) error {
+	return s.area.Tx(ctx, func(ctx context.Context) error {
 		u, err := s.users.Update(ctx, userID, func(u *User) error {
-			u.PasswordExpires = s.passwordExpiry(u, true)
+			u.PasswordExpires = s.Passwords.Expiry(u.Options, true)
 			return nil
 		})
 		if err != nil {
-			return gone(err, "the user is gone")
+			return kit.Gone(err, "the user is gone")
 		}
-		if err := s.writePassword(ctx, &u, hash, true); err != nil {
+		if err := s.Passwords.Write(ctx, u.ID, hash, u.PasswordExpires, true); err != nil {
 			return err
 		}
-		if err := s.revoke(ctx, revocation{UserID: userID}); err != nil {
+		if err := s.Revocations.Record(ctx, revoke.Row{UserID: userID}); err != nil {
 			return err
 		}
-		return s.emit(ctx, "user", "updated", userID)
+		return s.area.Happened(ctx, "user", "updated", userID)
 	})
 }
 
@@ -364,10 +355,10 @@ func (s *Service) DeleteUser(ctx context.Context, id string) error {
 	if _, err := s.user(ctx, id, "delete_user"); err != nil {
 		return err
 	}
-	return s.tx(ctx, func(ctx context.Context) error {
+	return s.area.Tx(ctx, func(ctx context.Context) error {
 		u, err := s.users.GetForUpdate(ctx, id)
 		if err != nil {
-			return orNotFound(err, "user", id)
+			return kit.OrNotFound(err, "user", id)
 		}
 		return s.dropUsers(ctx, []User{u})
 	})
@@ -377,10 +368,10 @@ func (s *Service) dropUsers(ctx context.Context, us []User) error {
 	ids := make([]string, len(us))
 	for i := range us {
 		ids[i] = us[i].ID
-		if err := s.revoke(ctx, revocation{UserID: us[i].ID}); err != nil {
+		if err := s.Revocations.Record(ctx, revoke.Row{UserID: us[i].ID}); err != nil {
 			return err
 		}
-		if err := s.emit(ctx, "user", "deleted", us[i].ID); err != nil {
+		if err := s.area.Happened(ctx, "user", "deleted", us[i].ID); err != nil {
 			return err
 		}
 	}
@@ -390,17 +381,14 @@ func (s *Service) dropUsers(ctx context.Context, us []User) error {
 	w := store.In("user_id", ids)
 	for _, drop := range []func() (int64, error){
 		func() (int64, error) { return s.users.DeleteWhere(ctx, store.In("id", ids)) },
-		func() (int64, error) { return s.assignments.DeleteWhere(ctx, w) },
+		func() (int64, error) { return 0, s.Assignments.UsersDeleted(ctx, ids) },
 		func() (int64, error) { return s.members.DeleteWhere(ctx, w) },
-		func() (int64, error) { return s.passwords.DeleteWhere(ctx, w) },
-		func() (int64, error) { return s.oldPasswords.DeleteWhere(ctx, w) },
-		func() (int64, error) { return s.failures.DeleteWhere(ctx, w) },
-		func() (int64, error) { return s.appCreds.DeleteWhere(ctx, w) },
-		func() (int64, error) { return s.rules.DeleteWhere(ctx, w) },
+		func() (int64, error) { return 0, s.Passwords.UsersDeleted(ctx, ids) },
+		func() (int64, error) { return 0, s.AppCredentials.UsersDeleted(ctx, ids) },
 		func() (int64, error) {
 			return s.dropTrusts(ctx, store.Or(store.In("trustor_user_id", ids), store.In("trustee_user_id", ids)))
 		},
-		func() (int64, error) { return s.dropCredentials(ctx, w) },
+		func() (int64, error) { return 0, s.Credentials.UsersDeleted(ctx, ids) },
 		func() (int64, error) { return s.federated.DeleteWhere(ctx, w) },
 		func() (int64, error) { return 0, s.OAuth.UsersDeleted(ctx, ids) },
 	} {

@@ -25,7 +25,7 @@ func (s *Service) List(ctx context.Context, q nacre.Query) ([]Image, error) {
 	if err := s.enforce(ctx, "get_images", &Image{OwnerID: c.ProjectID}); err != nil {
 		return nil, err
 	}
-	w, err := s.filter(ctx, c, q)
+	w, visible, err := s.filter(ctx, c, q)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func (s *Service) List(ctx context.Context, q nacre.Query) ([]Image, error) {
 		// As glance: equal ones newest first, unless sorted upwards.
 		order = append(order, store.Order{Column: "created_at", Desc: len(order) == 0 || order[len(order)-1].Desc})
 	}
-	ims, err := s.images.Page(ctx, store.Select{Where: w, Order: order, Limit: q.Limit}, q.Marker)
+	ims, err := s.images.Page(ctx, store.Select{Where: w, Order: order, Limit: q.Limit}, q.Marker, visible)
 	if errors.Is(err, store.ErrNoRow) {
 		return nil, nacre.Errorf(nacre.Invalid, "", "Invalid marker: %s could not be found.", q.Marker)
 	}
@@ -50,7 +50,7 @@ func (s *Service) List(ctx context.Context, q nacre.Query) ([]Image, error) {
 	return ims, err
 }
 
-func (s *Service) filter(ctx context.Context, c *nacre.Caller, q nacre.Query) (store.Where, error) {
+func (s *Service) filter(ctx context.Context, c *nacre.Caller, q nacre.Query) (w, visible store.Where, err error) {
 	mine := store.Eq("owner", c.ProjectID)
 	membership := store.Eq("member_id", c.ProjectID)
 	if v, _ := q.Get("member_status"); v != "all" {
@@ -59,7 +59,7 @@ func (s *Service) filter(ctx context.Context, c *nacre.Caller, q nacre.Query) (s
 		}
 		membership = store.And(membership, store.Eq("status", v))
 	}
-	visible := store.Or(mine, store.Eq("visibility", "public"), store.And(store.Eq("visibility", "shared"), store.InSelect("id", s.members, "image_id", membership)))
+	visible = store.Or(mine, store.Eq("visibility", "public"), store.And(store.Eq("visibility", "shared"), store.InSelect("id", s.members, "image_id", membership)))
 	admin := s.isAdmin(ctx)
 	if admin {
 		visible = store.Not(store.And(store.Eq("visibility", "community"), store.Not(mine)))
@@ -78,27 +78,27 @@ func (s *Service) filter(ctx context.Context, c *nacre.Caller, q nacre.Query) (s
 			case "public", "private", "shared":
 				ws = append(ws, store.Eq("visibility", v))
 			default:
-				return store.Where{}, nacre.Errorf(nacre.Invalid, "", "Invalid visibility value: %s", v)
+				return w, visible, nacre.Errorf(nacre.Invalid, "", "Invalid visibility value: %s", v)
 			}
 		case "os_hidden":
 			if v := strings.ToLower(v); v != "true" && v != "false" {
-				return store.Where{}, boolFilter(f)
+				return w, visible, boolFilter(f)
 			}
 			hidden = strings.EqualFold(v, "true")
 		case "protected":
 			if v != "true" && v != "false" {
-				return store.Where{}, boolFilter(f)
+				return w, visible, boolFilter(f)
 			}
 			ws = append(ws, store.Eq("protected", v == "true"))
 		default:
 			w, err := s.filterOne(f)
 			if err != nil {
-				return store.Where{}, err
+				return w, visible, err
 			}
 			ws = append(ws, w)
 		}
 	}
-	return store.And(append(ws, visible, store.Eq("os_hidden", hidden))...), nil
+	return store.And(append(ws, visible, store.Eq("os_hidden", hidden))...), visible, nil
 }
 
 func boolFilter(f nacre.Filter) error {

@@ -136,13 +136,13 @@ func (a *audit) members(ctx context.Context) error {
 		switch {
 		case !ok:
 			a.found("membership", r.ID, "is of a port that is not there")
-		case !slices.Contains(p.SecurityGroups, r.GroupID) || carrier(&p) != r.Host:
+		case !slices.Contains(p.SecurityGroups, r.GroupID) || carrier(&p) != r.Host && !slices.Contains(carriers(&p), r.Host):
 			a.found("membership", r.ID, "does not agree with its port")
 		}
 	}
 	for id, p := range a.ports {
-		if n[id] != len(p.SecurityGroups) {
-			a.found("port", id, "is in %d groups, its rows say %d", len(p.SecurityGroups), n[id])
+		if want := len(p.SecurityGroups) * (1 + len(p.Inactive)); n[id] != want {
+			a.found("port", id, "is in %d groups on %d hosts, its rows are %d", len(p.SecurityGroups), 1+len(p.Inactive), n[id])
 		}
 		for _, g := range p.SecurityGroups {
 			if _, ok := a.groups[g]; !ok {
@@ -256,12 +256,17 @@ func (a *audit) needed(ctx context.Context) error {
 		case node != "" && (p.DeviceOwner == OwnerRouter || p.DeviceOwner == OwnerGateway):
 			a.need[placeID(node, dataplane.KindRouter, p.DeviceID)] = true
 			a.need[placeID(node, dataplane.KindNetwork, p.NetworkID)] = true
-		case carried(&p) && !p.BindingFailed:
-			a.need[placeID(p.Host, dataplane.KindPort, id)] = true
-			a.need[placeID(p.Host, dataplane.KindNetwork, p.NetworkID)] = true
-			for _, g := range p.SecurityGroups {
-				for _, g := range append(remote[g], g) {
-					a.need[placeID(p.Host, dataplane.KindSecurityGroup, g)] = true
+		default:
+			for _, host := range carriers(&p) {
+				if host == p.Host && p.BindingFailed {
+					continue
+				}
+				a.need[placeID(host, dataplane.KindPort, id)] = true
+				a.need[placeID(host, dataplane.KindNetwork, p.NetworkID)] = true
+				for _, g := range p.SecurityGroups {
+					for _, g := range append(remote[g], g) {
+						a.need[placeID(host, dataplane.KindSecurityGroup, g)] = true
+					}
 				}
 			}
 		}

@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -18,6 +19,9 @@ func (s *Service) build(ctx context.Context, ps []Place) ([]dataplane.Desired, e
 		}
 	}
 	nets, err := s.buildNetworks(ctx, ids[dataplane.KindNetwork])
+	if err == nil && len(nets) > 0 {
+		err = s.buildTunnels(ctx, ps[0].Host, nets)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -103,6 +107,41 @@ func (s *Service) buildNetworks(ctx context.Context, ids []string) (map[string]*
 		}
 	}
 	return out, nil
+}
+
+// buildTunnels tells a host's networks where else they are.
+func (s *Service) buildTunnels(ctx context.Context, host string, nets map[string]*dataplane.Network) error {
+	var ids []string
+	for id, n := range nets {
+		if n.Type == "vxlan" {
+			ids = append(ids, id)
+		}
+	}
+	others, err := s.places.Where(ctx, store.In("object_id", ids), store.Eq("kind", string(dataplane.KindNetwork)), store.Eq("gone", false), store.Not(store.Eq("host", host)))
+	if err != nil || len(others) == 0 {
+		return err
+	}
+	names := map[string]bool{}
+	for _, p := range others {
+		names[p.Host] = true
+	}
+	hosts, err := s.hosts.Where(ctx, store.In("name", slices.Sorted(maps.Keys(names))))
+	if err != nil {
+		return err
+	}
+	ends := map[string]netip.Addr{}
+	for _, h := range hosts {
+		ends[h.Name] = h.Info.Tunnel
+	}
+	for _, p := range others {
+		if n, end := nets[p.ObjectID], ends[p.Host]; end.IsValid() {
+			n.Tunnels = append(n.Tunnels, end)
+		}
+	}
+	for _, n := range nets {
+		slices.SortFunc(n.Tunnels, netip.Addr.Compare)
+	}
+	return nil
 }
 
 func addr(s string) netip.Addr { a, _ := netip.ParseAddr(s); return a }

@@ -22,8 +22,9 @@
 //
 // # Who gets what
 //
-// A guest's port goes to its host, with its network and its security groups, and
-// those that their rules name as remote. Routers with their networks go to the
+// A guest's port goes to its host, and to those to which it has inactive bindings (a
+// guest may move there), with its network and its security groups, and those that their
+// rules name as remote. Its status is what the host of its active binding says. Routers with their networks go to the
 // first host that was added. What a host has no more use for gets a tombstone.
 //
 // # Generations

@@ -79,7 +79,7 @@ func (s *Service) CreateFloatingIP(ctx context.Context, f FloatingIP, subnet str
 	if !n.External {
 		return f, nacre.Errorf(nacre.Invalid, "BadRequest", "Bad floatingip request: Network %s is not a valid external network.", n.ID)
 	}
-	device := ""
+	var led Port
 	err = s.tx(ctx, func(ctx context.Context) error {
 		if err := s.reserve(ctx, "floatingip", f.ProjectID, 1, func(ctx context.Context) (int64, error) {
 			return s.floatingips.Count(ctx, store.Eq("project_id", f.ProjectID))
@@ -107,67 +107,67 @@ func (s *Service) CreateFloatingIP(ctx context.Context, f FloatingIP, subnet str
 			return err
 		}
 		if f.PortID != "" {
-			if x, device, err = s.lead(ctx, x.ID, f.PortID, f.FixedIP); err != nil {
+			if x, led, err = s.lead(ctx, x.ID, f.PortID, f.FixedIP); err != nil {
 				return err
 			}
 		}
 		f = x
 		return s.emit(ctx, "floatingip.create.end", &x.Std)
 	})
-	if err == nil && device != "" {
-		s.tellPorts(ctx, device, ownerCompute)
+	if err == nil {
+		s.tellPort(ctx, NetworkChanged, &led)
 	}
 	return f, err
 }
 
 // lead leads a floating IP to a port; in the caller's transaction. It returns the
-// port's device.
-func (s *Service) lead(ctx context.Context, id, port, fixed string) (FloatingIP, string, error) {
+// port.
+func (s *Service) lead(ctx context.Context, id, port, fixed string) (FloatingIP, Port, error) {
 	f, err := s.floatingips.GetForUpdate(ctx, id)
 	if err != nil {
-		return f, "", err
+		return f, Port{}, err
 	}
 	// One at a time: an address has one floating IP on a network at most.
 	if err := store.Lock(ctx, s.c.Engine, "port-floating/"+port); err != nil {
-		return f, "", err
+		return f, Port{}, err
 	}
 	p, err := s.Port(ctx, port)
 	if err != nil {
-		return f, "", err
+		return f, Port{}, err
 	}
 	if c := nacre.CallerFrom(ctx); p.ProjectID != f.ProjectID && !c.HasRole("admin") {
-		return f, "", nacre.Errorf(nacre.Invalid, "BadRequest", "Bad floatingip request: Port %s is associated with a different tenant than Floating IP %s and therefore cannot be bound.", port, id)
+		return f, Port{}, nacre.Errorf(nacre.Invalid, "BadRequest", "Bad floatingip request: Port %s is associated with a different tenant than Floating IP %s and therefore cannot be bound.", port, id)
 	}
 	if fixed == "" {
 		for _, a := range p.FixedIPs {
 			if addr(a.Address).Is4() {
 				if fixed != "" {
-					return f, "", nacre.Errorf(nacre.Invalid, "BadRequest", "Bad floatingip request: Port %s has multiple fixed IPv4 addresses. Must provide a specific IPv4 address when assigning a floating IP.", port)
+					return f, Port{}, nacre.Errorf(nacre.Invalid, "BadRequest", "Bad floatingip request: Port %s has multiple fixed IPv4 addresses. Must provide a specific IPv4 address when assigning a floating IP.", port)
 				}
 				fixed = a.Address
 			}
 		}
 		if fixed == "" {
-			return f, "", nacre.Errorf(nacre.Invalid, "BadRequest", "Bad floatingip request: Cannot add floating IP to port %s that has no fixed IPv4 addresses.", port)
+			return f, Port{}, nacre.Errorf(nacre.Invalid, "BadRequest", "Bad floatingip request: Cannot add floating IP to port %s that has no fixed IPv4 addresses.", port)
 		}
 	}
 	taken, err := s.floatingips.One(ctx, store.Eq("port_id", port), store.Eq("fixed_ip_address", fixed), store.Eq("floating_network_id", f.NetworkID), store.Not(store.Eq("id", id)))
 	if err == nil {
-		return f, "", nacre.Errorf(nacre.Conflict, "FloatingIPPortAlreadyAssociated", "Cannot associate floating IP %s (%s) with port %s using fixed IP %s, as that fixed IP already has a floating IP on external network %s.", f.Address, taken.ID, port, fixed, f.NetworkID)
+		return f, Port{}, nacre.Errorf(nacre.Conflict, "FloatingIPPortAlreadyAssociated", "Cannot associate floating IP %s (%s) with port %s using fixed IP %s, as that fixed IP already has a floating IP on external network %s.", f.Address, taken.ID, port, fixed, f.NetworkID)
 	}
 	if !isGone(err) {
-		return f, "", err
+		return f, Port{}, err
 	}
 	router, err := s.routerFor(ctx, &p, fixed, f.NetworkID)
 	if err != nil {
-		return f, "", err
+		return f, Port{}, err
 	}
 	// Its gateway and legs stay while it is held; look again for what went before.
 	if err := store.Lock(ctx, s.c.Engine, "router/"+router); err != nil {
-		return f, "", err
+		return f, Port{}, err
 	}
 	if again, err := s.routerFor(ctx, &p, fixed, f.NetworkID); err != nil || again != router {
-		return f, "", cmp.Or(err, store.ErrRaced)
+		return f, Port{}, cmp.Or(err, store.ErrRaced)
 	}
 	before := f.RouterID
 	if f, err = s.floatingips.Update(ctx, id, func(x *FloatingIP) error {
@@ -175,16 +175,16 @@ func (s *Service) lead(ctx context.Context, id, port, fixed string) (FloatingIP,
 		touched(&x.Std)
 		return nil
 	}); err != nil {
-		return f, "", err
+		return f, Port{}, err
 	}
 	for _, r := range slices.Compact([]string{before, router}) {
 		if r != "" {
 			if err := s.settleRouter(ctx, r, ""); err != nil {
-				return f, "", err
+				return f, Port{}, err
 			}
 		}
 	}
-	return f, p.DeviceID, nil
+	return f, p, nil
 }
 
 // looseFloatingIPs has floating IPs lead nowhere; in the caller's transaction.
@@ -227,9 +227,9 @@ func (s *Service) UpdateFloatingIP(ctx context.Context, id string, c FloatingIPC
 		return old, err
 	}
 	var out FloatingIP
-	var devices []string
+	var touch []Port
 	err = s.tx(ctx, func(ctx context.Context) error {
-		devices = nil
+		touch = nil
 		var err error
 		out, err = s.floatingips.Update(ctx, id, func(f *FloatingIP) error {
 			if err := s.expected(ctx, &f.Std); err != nil {
@@ -257,7 +257,7 @@ func (s *Service) UpdateFloatingIP(ctx context.Context, id string, c FloatingIPC
 			if err != nil && !isGone(err) {
 				return err
 			}
-			devices = append(devices, p.DeviceID)
+			touch = append(touch, p)
 		}
 		port, fixed := old.PortID, ""
 		if c.PortID != nil {
@@ -276,19 +276,18 @@ func (s *Service) UpdateFloatingIP(ctx context.Context, id string, c FloatingIPC
 			out, err = s.floatingips.Get(ctx, id)
 			return err
 		}
-		var device string
-		if out, device, err = s.lead(ctx, id, port, fixed); err != nil {
+		var led Port
+		if out, led, err = s.lead(ctx, id, port, fixed); err != nil {
 			return err
 		}
-		devices = append(devices, device)
+		if led.ID != old.PortID {
+			touch = append(touch, led)
+		}
 		return s.emit(ctx, "floatingip.update.end", &out.Std)
 	})
 	if err == nil {
-		slices.Sort(devices)
-		for _, d := range slices.Compact(devices) {
-			if d != "" {
-				s.tellPorts(ctx, d, ownerCompute)
-			}
+		for i := range touch {
+			s.tellPort(ctx, NetworkChanged, &touch[i])
 		}
 	}
 	return out, err
@@ -303,22 +302,22 @@ func (s *Service) DeleteFloatingIP(ctx context.Context, id string) error {
 	if err := s.enforce(ctx, "delete_floatingip", ownTarget(&f.Std)); err != nil {
 		return err
 	}
-	device := ""
+	var led Port
 	err = s.tx(ctx, func(ctx context.Context) error {
-		device = ""
+		led = Port{}
 		f, err := s.floatingips.GetForUpdate(ctx, id)
 		if err != nil {
 			return store.WrapNotFound(err, func() *nacre.Error { return floatingIPNotFound(id) })
 		}
 		if f.PortID != "" {
 			if p, err := s.ports.Get(ctx, f.PortID); err == nil {
-				device = p.DeviceID
+				led = p
 			}
 		}
 		return s.dropFloatingIP(ctx, &f)
 	})
-	if err == nil && device != "" {
-		s.tellPorts(ctx, device, ownerCompute)
+	if err == nil {
+		s.tellPort(ctx, NetworkChanged, &led)
 	}
 	return err
 }

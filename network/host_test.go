@@ -3,6 +3,7 @@ package network_test
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -346,5 +347,58 @@ func TestAgents(t *testing.T) {
 		require.False(t, c.Up(hs[0]))
 		_, err = c.AddHost(c.admin, "a/b")
 		require.ErrorIs(t, err, nacre.Invalid)
+	})
+}
+
+// Hosts that share a vxlan network know of each other's tunnels, and of nobody else's.
+func TestTunnels(t *testing.T) {
+	each(t, func(t *testing.T, c *cloud) {
+		at := func(name, tunnel string) *host {
+			d, err := fake.New(fake.Config{Tunnel: netip.MustParseAddr(tunnel)})
+			require.NoError(t, err)
+			return c.host(name, d)
+		}
+		one, two, three := at("node1", "192.0.2.1"), at("node2", "192.0.2.2"), at("node3", "192.0.2.3")
+		n := c.network(c.alice, "net")
+		c.subnet(c.alice, n, "10.0.0.0/24")
+		ends := func(h *host) (out []string) {
+			c.rest()
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			for _, d := range h.got {
+				if d.Network != nil && d.ID == n.ID {
+					out = []string{}
+					for _, a := range d.Network.Tunnels {
+						out = append(out, a.String())
+					}
+				}
+			}
+			return out
+		}
+		c.port(c.admin, n, of("alice"), on("node1"))
+		require.Empty(t, ends(one))
+		p := c.port(c.admin, n, of("alice"), on("node2"))
+		require.Equal(t, []string{"192.0.2.2"}, ends(one))
+		require.Equal(t, []string{"192.0.2.1"}, ends(two))
+		c.port(c.admin, n, of("alice"), on("node3"))
+		require.Equal(t, []string{"192.0.2.2", "192.0.2.3"}, ends(one))
+		require.Equal(t, []string{"192.0.2.1", "192.0.2.3"}, ends(two))
+		require.NoError(t, c.DeletePort(c.alice, p.ID))
+		require.Equal(t, []string{"192.0.2.3"}, ends(one))
+		require.Equal(t, []string{"192.0.2.1"}, ends(three))
+
+		// A host comes back with another address.
+		three.stop()
+		at("node3", "198.51.100.3")
+		time.Sleep(time.Minute)
+		require.Equal(t, []string{"198.51.100.3"}, ends(one))
+
+		// A network of another type has none.
+		flat, err := c.CreateNetwork(c.admin, network.Network{Std: network.Std{Name: "flat", ProjectID: "alice"}, AdminUp: true, Type: "flat", Physical: "public"})
+		require.NoError(t, err)
+		n = flat
+		c.port(c.admin, n, of("alice"), on("node1"))
+		c.port(c.admin, n, of("alice"), on("node2"))
+		require.Empty(t, ends(one))
 	})
 }

@@ -76,7 +76,7 @@ func list[T any](ctx context.Context, s *Service, t *store.Table[T], q nacre.Que
 	if q.Reverse && len(order) == 0 {
 		order = []store.Order{{Column: "id", Desc: true}}
 	}
-	out, err := t.Page(ctx, store.Select{Where: store.And(ws...), Order: order, Limit: q.Limit}, q.Marker)
+	out, err := t.Page(ctx, store.Select{Where: store.And(ws...), Order: order, Limit: q.Limit}, q.Marker, visible)
 	if errors.Is(err, store.ErrNoRow) {
 		return nil, nacre.Errorf(nacre.Invalid, "HTTPBadRequest", "The resource could not be found: marker %s", q.Marker)
 	}

@@ -120,8 +120,10 @@ type Port struct {
 	PortSecurity   bool         `store:"port_security_enabled"`
 	Pairs          []Pair       `store:"allowed_address_pairs,json"`
 	DHCPOptions    []DHCPOption `store:"extra_dhcp_opts,json"`
-	// Host is where it is bound; empty is unbound.
-	Host string `store:"host,index=port_host"`
+	// Host is where it is bound; empty is unbound. Inactive are its bindings to further
+	// hosts, which wire it too.
+	Host     string    `store:"host,index=port_host"`
+	Inactive []Binding `store:"inactive_bindings,json"`
 	// BindingFailed says that Host is none that this cloud has.
 	BindingFailed bool           `store:"binding_failed"`
 	VNICType      string         `store:"vnic_type"`
@@ -157,13 +159,13 @@ type Allocation struct {
 	Address string `store:"address,index=allocation_address"`
 }
 
-// Membership is a port in a security group.
+// Membership is a port in a security group, on one of the hosts that carry it.
 type Membership struct {
-	// ID is "<port>/<group>".
+	// ID is "<port>/<group>", and "/<host>" where the binding is an inactive one.
 	ID      string `store:"id,pk"`
 	PortID  string `store:"port_id,index=membership_port"`
 	GroupID string `store:"group_id,index=membership_group"`
-	// Host is the one that carries the port.
+	// Host is the one that carries the port, or empty.
 	Host string `store:"host,index=membership_group"`
 }
 
@@ -191,6 +193,9 @@ type FloatingIP struct {
 	FixedIP  string `store:"fixed_ip_address"`
 	RouterID string `store:"router_id,index=floatingip_router"`
 	Status   string `store:"status"`
+	// DNSName and DNSDomain are what an outside name server would be told.
+	DNSName   string `store:"dns_name"`
+	DNSDomain string `store:"dns_domain"`
 }
 
 // SecurityGroup is a set of rules.

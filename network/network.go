@@ -36,7 +36,7 @@ func (s *Service) own(ctx context.Context) (store.Where, *nacre.Caller, error) {
 	if err != nil {
 		return store.Where{}, nil, err
 	}
-	if c.HasRole("admin") || c.Service != "" {
+	if c.HasRole("admin") || c.HasRole("service") {
 		return store.All(), c, nil
 	}
 	return store.Eq("project_id", c.ProjectID), c, nil

@@ -56,14 +56,15 @@ func newCloud(t testing.TB, e store.Engine, run bool) *cloud {
 	var err error
 	c.Service, err = network.New(network.Config{Engine: e, Bus: c.bus})
 	require.NoError(t, err)
-	c.SetHooks(network.Hooks{
-		PortWired: func(_ context.Context, device string) { c.mu.Lock(); c.wired = append(c.wired, device); c.mu.Unlock() },
-		PortsChanged: func(_ context.Context, device string) {
-			c.mu.Lock()
-			c.changed = append(c.changed, device)
-			c.mu.Unlock()
-		},
-	})
+	c.SetHooks(network.Hooks{PortEvent: func(_ context.Context, e network.PortEvent) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if e.Name == network.VIFPlugged {
+			c.wired = append(c.wired, e.DeviceID)
+			return
+		}
+		c.changed = append(c.changed, e.DeviceID)
+	}})
 	if run {
 		c.stop = c.start(func(ctx context.Context) { _ = c.Run(ctx) })
 		synctest.Wait()

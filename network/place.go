@@ -80,8 +80,10 @@ func (s *Service) bindWaiting(ctx context.Context, host string) error {
 		if _, err := s.ports.UpdateWhere(ctx, store.Eq("id", ps[i].ID), store.Set{"binding_failed": false}); err != nil {
 			return err
 		}
-		ps[i].BindingFailed = false
-		if err := s.settlePort(ctx, nil, &ps[i]); err != nil {
+		if !carried(&ps[i]) {
+			continue
+		}
+		if err := s.carry(ctx, host, &ps[i], false); err != nil {
 			return err
 		}
 	}
@@ -206,10 +208,30 @@ func (s *Service) place(ctx context.Context, host string, kind dataplane.Kind, i
 		return err
 	}
 	gen, err := s.generation(ctx, kind, id)
+	if err == nil {
+		err = s.put(ctx, host, kind, id, gen)
+	}
+	if err != nil || kind != dataplane.KindNetwork {
+		return err
+	}
+	return s.tellOthers(ctx, id, host)
+}
+
+// tellOthers has the other hosts of a network hear that one of them got it or lost
+// it: they are the ends of each other's tunnels.
+func (s *Service) tellOthers(ctx context.Context, network, host string) error {
+	others, err := s.places.Exists(ctx, placesOf(dataplane.KindNetwork, network), store.Not(store.Eq("host", host)))
+	if err != nil || !others {
+		return err
+	}
+	n, err := s.networks.Get(ctx, network)
+	if isGone(err) || err == nil && n.Type != "vxlan" {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	return s.put(ctx, host, kind, id, gen)
+	return s.changed(ctx, dataplane.KindNetwork, network)
 }
 
 func placesOf(kind dataplane.Kind, id string) store.Where {
@@ -258,7 +280,7 @@ func (s *Service) remove(ctx context.Context, kind dataplane.Kind, id, host stri
 		return err
 	}
 	// A host may have been sent a later generation of what others have too than it
-	// was told to reach. A port has one host, and is told each change.
+	// was told to reach. A port's hosts are all told of each change.
 	gen := int64(0)
 	if kind != dataplane.KindPort {
 		if gen, err = s.generation(ctx, kind, id); err != nil && !isGone(err) {
@@ -273,7 +295,7 @@ func (s *Service) remove(ctx context.Context, kind dataplane.Kind, id, host stri
 		return err
 	}
 	if kind == dataplane.KindPort {
-		return nil // whatever binds it again raises its generation
+		return nil // where it leaves a host its generation goes up
 	}
 	// The host remembers the tombstone's generation as gone; if the object lives
 	// on and comes back, it must be with a higher one.
@@ -285,44 +307,68 @@ func (s *Service) remove(ctx context.Context, kind dataplane.Kind, id, host stri
 // changed: the port itself, its network and its groups. before is nil for a new
 // one, after is nil for one that goes. In the caller's transaction.
 func (s *Service) settlePort(ctx context.Context, before, after *Port) error {
-	var hostBefore, hostAfter string
-	if before != nil && carried(before) {
-		hostBefore = before.Host
+	var was, is []string
+	if before != nil {
+		was = carriers(before)
 	}
-	if after != nil && carried(after) && !after.BindingFailed {
-		hostAfter = after.Host
-	}
-	if hostBefore != "" && hostBefore != hostAfter {
-		if err := s.remove(ctx, dataplane.KindPort, before.ID, hostBefore); err != nil {
-			return err
+	if after != nil {
+		if is = carriers(after); after.BindingFailed {
+			is = slices.DeleteFunc(is, func(h string) bool { return h == after.Host })
 		}
 	}
-	if hostAfter != "" {
-		if err := s.place(ctx, hostAfter, dataplane.KindNetwork, after.NetworkID); err != nil {
-			return err
-		}
-		for _, g := range after.SecurityGroups {
-			if err := s.putGroup(ctx, hostAfter, g); err != nil {
+	for _, host := range was {
+		if !slices.Contains(is, host) {
+			if err := s.remove(ctx, dataplane.KindPort, before.ID, host); err != nil {
 				return err
 			}
 		}
-		if before == nil {
-			err := s.places.Insert(ctx, Place{ID: placeID(hostAfter, dataplane.KindPort, after.ID), Host: hostAfter, Kind: dataplane.KindPort, ObjectID: after.ID, Wanted: after.Generation, Pending: true})
-			s.poke(ctx, hostAfter)
-			return err
-		}
-		if err := s.put(ctx, hostAfter, dataplane.KindPort, after.ID, after.Generation); err != nil {
+	}
+	for _, host := range is {
+		if err := s.carry(ctx, host, after, before == nil); err != nil {
 			return err
 		}
 	}
-	switch {
-	case hostBefore == "":
+	for _, host := range was {
+		network, left := before.NetworkID, before.SecurityGroups
+		if slices.Contains(is, host) {
+			network, left = "", slices.DeleteFunc(slices.Clone(left), func(g string) bool { return slices.Contains(after.SecurityGroups, g) })
+		}
+		if err := s.sweep(ctx, host, network, left); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// carry places a port on a host, with what it needs there.
+func (s *Service) carry(ctx context.Context, host string, p *Port, fresh bool) error {
+	if err := s.place(ctx, host, dataplane.KindNetwork, p.NetworkID); err != nil {
+		return err
+	}
+	for _, g := range p.SecurityGroups {
+		if err := s.putGroup(ctx, host, g); err != nil {
+			return err
+		}
+	}
+	if !fresh {
+		return s.put(ctx, host, dataplane.KindPort, p.ID, p.Generation)
+	}
+	err := s.places.Insert(ctx, Place{ID: placeID(host, dataplane.KindPort, p.ID), Host: host, Kind: dataplane.KindPort, ObjectID: p.ID, Wanted: p.Generation, Pending: true})
+	s.poke(ctx, host)
+	return err
+}
+
+// carriers are the hosts that carry a port: where it is bound, and where it has an
+// inactive binding.
+func carriers(p *Port) []string {
+	if !carried(p) {
 		return nil
-	case hostBefore != hostAfter:
-		return s.sweep(ctx, hostBefore, before.NetworkID, before.SecurityGroups)
 	}
-	left := slices.DeleteFunc(slices.Clone(before.SecurityGroups), func(g string) bool { return slices.Contains(after.SecurityGroups, g) })
-	return s.sweep(ctx, hostBefore, "", left)
+	out := []string{p.Host}
+	for _, b := range p.Inactive {
+		out = append(out, b.Host)
+	}
+	return out
 }
 
 // carrier is the host that carries a port, "" when none does.
@@ -374,6 +420,9 @@ func (s *Service) sweep(ctx context.Context, host, network string, groups []stri
 			if err := s.remove(ctx, dataplane.KindNetwork, network, host); err != nil {
 				return err
 			}
+			if err := s.tellOthers(ctx, network, host); err != nil {
+				return err
+			}
 		}
 	}
 	for _, g := range groups {
@@ -413,7 +462,7 @@ func (s *Service) sweepGroup(ctx context.Context, host, g string) error {
 }
 
 func (s *Service) networkUsed(ctx context.Context, host, network string) (bool, error) {
-	used, err := s.ports.Exists(ctx, store.Eq("network_id", network), store.Eq("host", host), store.Not(store.In("device_owner", ourOwners)))
+	used, err := s.places.Exists(ctx, store.Eq("host", host), store.Eq("kind", string(dataplane.KindPort)), store.Eq("gone", false), store.InSelect("object_id", s.ports, "id", store.Eq("network_id", network)))
 	if used || err != nil {
 		return used, err
 	}

@@ -125,8 +125,8 @@ func (s *Service) CreatePort(ctx context.Context, in NewPort) (Port, error) {
 		p, err = s.insertPort(ctx, in, &n)
 		return err
 	})
-	if err == nil && p.DeviceID != "" {
-		s.tellPorts(ctx, p.DeviceID, p.DeviceOwner)
+	if err == nil {
+		s.tellPort(ctx, NetworkChanged, &p)
 	}
 	return p, err
 }
@@ -156,6 +156,9 @@ func (s *Service) mayPort(ctx context.Context, rule string, p *Port, n *Network,
 func (s *Service) insertPort(ctx context.Context, in NewPort, n *Network) (Port, error) {
 	p := in.Port
 	p.FixedIPs, p.SecurityGroups = nil, nil
+	if err := p.takeProfile(p.Profile); err != nil {
+		return p, err
+	}
 	if !ourOwn(p.DeviceOwner) {
 		if err := s.reserve(ctx, "port", p.ProjectID, 1, func(ctx context.Context) (int64, error) {
 			return s.ports.Count(ctx, store.Eq("project_id", p.ProjectID), store.Not(store.In("device_owner", ourOwners)))
@@ -347,7 +350,7 @@ func (s *Service) join(ctx context.Context, before, after *Port) error {
 	none := &Port{}
 	was, is := cmp.Or(before, none), cmp.Or(after, none)
 	same := slices.Equal(was.SecurityGroups, is.SecurityGroups)
-	if same && carrier(was) == carrier(is) && slices.Equal(was.FixedIPs, is.FixedIPs) {
+	if same && slices.Equal(carriers(was), carriers(is)) && slices.Equal(was.FixedIPs, is.FixedIPs) {
 		return nil
 	}
 	if len(was.SecurityGroups) > 0 {
@@ -355,9 +358,12 @@ func (s *Service) join(ctx context.Context, before, after *Port) error {
 			return err
 		}
 	}
-	rows := make([]Membership, len(is.SecurityGroups))
-	for i, g := range is.SecurityGroups {
-		rows[i] = Membership{ID: is.ID + "/" + g, PortID: is.ID, GroupID: g, Host: carrier(is)}
+	var rows []Membership
+	for _, g := range is.SecurityGroups {
+		rows = append(rows, Membership{ID: is.ID + "/" + g, PortID: is.ID, GroupID: g, Host: carrier(is)})
+		for _, b := range is.Inactive {
+			rows = append(rows, Membership{ID: is.ID + "/" + g + "/" + b.Host, PortID: is.ID, GroupID: g, Host: b.Host})
+		}
 	}
 	if len(rows) > 0 {
 		if err := s.members.Insert(ctx, rows...); err != nil {
@@ -408,8 +414,8 @@ func (s *Service) DeletePort(ctx context.Context, id string) error {
 		}
 		return s.changed(ctx, dataplane.KindNetwork, n.ID)
 	})
-	if err == nil && p.DeviceID != "" {
-		s.tellPorts(ctx, p.DeviceID, p.DeviceOwner)
+	if err == nil {
+		s.tellPort(ctx, VIFDeleted, &p)
 	}
 	return err
 }
@@ -446,9 +452,11 @@ func (s *Service) dropPort(ctx context.Context, id, network string) error {
 	return s.emit(ctx, "port.delete.end", &p.Std)
 }
 
-// tellPorts hints to whoever owns a device that its ports changed.
-func (s *Service) tellPorts(ctx context.Context, device, owner string) {
-	if s.hooks.PortsChanged != nil && strings.HasPrefix(owner, ownerCompute) {
-		store.AfterCommit(ctx, func() { s.hooks.PortsChanged(store.Detach(nacre.AsService(ctx, "network")), device) })
+// tellPort hints to whoever owns a port's device that the port changed.
+func (s *Service) tellPort(ctx context.Context, name string, p *Port) {
+	if s.hooks.PortEvent == nil || p.DeviceID == "" || !strings.HasPrefix(p.DeviceOwner, ownerCompute) {
+		return
 	}
+	e := PortEvent{Name: name, DeviceID: p.DeviceID, PortID: p.ID}
+	store.AfterCommit(ctx, func() { s.hooks.PortEvent(store.Detach(nacre.AsService(ctx, "network")), e) })
 }

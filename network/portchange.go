@@ -51,8 +51,8 @@ func (s *Service) UpdatePort(ctx context.Context, id string, c PortChange) (Port
 		out, err = s.changePort(ctx, id, &n, c)
 		return err
 	})
-	if err == nil && out.DeviceID != "" && c.Tags == nil {
-		s.tellPorts(ctx, out.DeviceID, out.DeviceOwner)
+	if err == nil && c.Tags == nil {
+		s.tellPort(ctx, NetworkChanged, &out)
 	}
 	return out, err
 }
@@ -81,9 +81,6 @@ func (s *Service) changePort(ctx context.Context, id string, n *Network, c PortC
 	}
 	if c.DHCPOptions != nil {
 		p.DHCPOptions = *c.DHCPOptions
-	}
-	if c.Profile != nil {
-		p.Profile = *c.Profile
 	}
 	if c.Tags != nil {
 		if err := c.Tags(&p.Std); err != nil {
@@ -115,10 +112,19 @@ func (s *Service) changePort(ctx context.Context, id string, n *Network, c PortC
 		if p.BindingFailed, err = s.unbindable(ctx, &p); err != nil {
 			return p, err
 		}
+		p.Inactive = withoutBinding(p.Inactive, p.Host)
+	}
+	if p.Host == "" || p.DeviceID != old.DeviceID {
+		p.Inactive = nil
 	}
 	if p.DeviceID != old.DeviceID {
 		// Whose it was is no longer so; compute says it again when it attaches it.
 		p.Served, p.Made, p.NICIndex, p.NICTag = false, false, 0, ""
+	}
+	if c.Profile != nil {
+		if err := p.takeProfile(*c.Profile); err != nil {
+			return p, err
+		}
 	}
 	if c.MAC != nil && p.MAC != old.MAC {
 		if old.Host != "" {
@@ -133,10 +139,16 @@ func (s *Service) changePort(ctx context.Context, id string, n *Network, c PortC
 			return p, err
 		}
 	}
+	return s.savePort(ctx, &old, p)
+}
+
+// savePort writes a changed port and has whom it concerns told, in the caller's
+// transaction, which holds the old one.
+func (s *Service) savePort(ctx context.Context, old *Port, p Port) (Port, error) {
 	touched(&p.Std)
-	out, err := s.ports.Update(ctx, id, func(x *Port) error {
+	out, err := s.ports.Update(ctx, p.ID, func(x *Port) error {
 		gen := max(x.Generation, p.Generation)
-		if hostsSeePort(&old, &p) {
+		if hostsSeePort(old, &p) {
 			gen++
 		}
 		*x = p
@@ -146,17 +158,18 @@ func (s *Service) changePort(ctx context.Context, id string, n *Network, c PortC
 	if err != nil {
 		return out, err
 	}
-	if err := s.join(ctx, &old, &out); err != nil {
+	if err := s.join(ctx, old, &out); err != nil {
 		return out, err
 	}
-	if err := s.settlePort(ctx, &old, &out); err != nil {
+	if err := s.settlePort(ctx, old, &out); err != nil {
 		return out, err
 	}
 	return out, s.emit(ctx, "port.update.end", &out.Std)
 }
 
-// hostsSeePort reports whether a change is one that hosts must hear of.
+// hostsSeePort reports whether a change is one that hosts must hear of. A host that a
+// port leaves remembers its generation as gone, so the port goes on with a higher one.
 func hostsSeePort(a, b *Port) bool {
-	return a.Host != b.Host || a.MAC != b.MAC || a.AdminUp != b.AdminUp || a.DeviceID != b.DeviceID || a.DeviceOwner != b.DeviceOwner || a.PortSecurity != b.PortSecurity || a.DNSName != b.DNSName ||
+	return !slices.Equal(slices.Sorted(slices.Values(carriers(a))), slices.Sorted(slices.Values(carriers(b)))) || a.MAC != b.MAC || a.AdminUp != b.AdminUp || a.DeviceID != b.DeviceID || a.DeviceOwner != b.DeviceOwner || a.PortSecurity != b.PortSecurity || a.DNSName != b.DNSName ||
 		!slices.Equal(a.FixedIPs, b.FixedIPs) || !slices.Equal(a.SecurityGroups, b.SecurityGroups) || !slices.Equal(a.Pairs, b.Pairs) || !slices.Equal(a.DHCPOptions, b.DHCPOptions)
 }

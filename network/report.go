@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/network/dataplane"
 	"github.com/nacre-cloud/nacre/store"
 )
@@ -22,13 +21,7 @@ func (s *Service) takeReport(ctx context.Context, host string, r dataplane.Repor
 		return err
 	}
 	if r.Full || r.Host != nil {
-		if _, err := s.hosts.Update(ctx, h.ID, func(h *Host) error {
-			h.Seen, h.Started = time.Now().UTC(), r.Started
-			if r.Host != nil {
-				h.Info = *r.Host
-			}
-			return nil
-		}); err != nil {
+		if err := s.takeHost(ctx, h, r); err != nil {
 			return err
 		}
 	}
@@ -49,6 +42,39 @@ func (s *Service) takeReport(ctx context.Context, host string, r dataplane.Repor
 		return s.resync(ctx, host, r)
 	}
 	return nil
+}
+
+// takeHost notes that a host lives, and what it says of itself. Where its end of
+// tunnels is another than before, the other hosts of its networks hear of it.
+func (s *Service) takeHost(ctx context.Context, h Host, r dataplane.Report) error {
+	note := func(ctx context.Context) error {
+		_, err := s.hosts.Update(ctx, h.ID, func(h *Host) error {
+			h.Seen, h.Started = time.Now().UTC(), r.Started
+			if r.Host != nil {
+				h.Info = *r.Host
+			}
+			return nil
+		})
+		return err
+	}
+	if r.Host == nil || r.Host.Tunnel == h.Info.Tunnel {
+		return note(ctx)
+	}
+	return s.tx(ctx, func(ctx context.Context) error {
+		if err := note(ctx); err != nil {
+			return err
+		}
+		ps, err := s.places.Where(ctx, store.Eq("host", h.Name), store.Eq("kind", string(dataplane.KindNetwork)), store.Eq("gone", false))
+		if err != nil {
+			return err
+		}
+		for _, p := range ps {
+			if err := s.tellOthers(ctx, p.ObjectID, h.Name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // reported are a host's places that a report speaks of.
@@ -127,11 +153,16 @@ func (s *Service) takeState(ctx context.Context, host string, st dataplane.State
 	if err != nil || after.ID == "" || after.Kind != dataplane.KindPort || after.Active == before.Active && before.Seen == after.Seen {
 		return err
 	}
-	if s.hooks.PortWired != nil && after.Active && !after.Pending {
-		p, err := s.ports.Get(ctx, st.ID)
-		if err == nil && p.DeviceID != "" {
-			s.hooks.PortWired(nacre.AsService(ctx, "network"), p.DeviceID)
+	// What an inactive binding's host wired is of interest too: a guest may move there.
+	name := VIFPlugged
+	if !after.Active || after.Pending {
+		if name = VIFUnplugged; !before.Active {
+			return nil
 		}
+	}
+	p, err := s.ports.Get(ctx, st.ID)
+	if err == nil && (name == VIFPlugged || p.Host == host) {
+		s.tellPort(ctx, name, &p)
 	}
 	return nil
 }
@@ -147,7 +178,7 @@ func (s *Service) showState(ctx context.Context, p Place) error {
 	w := store.And(store.Eq("id", p.ObjectID), store.Not(store.Eq("status", status)))
 	switch p.Kind {
 	case dataplane.KindPort:
-		_, err = s.ports.UpdateWhere(ctx, w, set)
+		_, err = s.ports.UpdateWhere(ctx, store.And(w, store.Eq("host", p.Host)), set)
 	case dataplane.KindNetwork:
 		if p.Active {
 			_, err = s.ports.UpdateWhere(ctx, store.And(store.Eq("network_id", p.ObjectID), store.Eq("device_owner", OwnerDHCP), store.Not(store.Eq("status", Active))), store.Set{"status": Active})
@@ -227,7 +258,12 @@ func (s *Service) overtake(ctx context.Context, p Place, gen int64) error {
 			return err
 		}
 	}
-	_, err = s.places.UpdateWhere(ctx, store.Eq("id", p.ID), store.Set{"wanted": next, "pending": true})
+	if _, err := s.places.UpdateWhere(ctx, store.Eq("id", p.ID), store.Set{"wanted": next, "pending": true}); err != nil {
+		return err
+	}
 	s.poke(ctx, p.Host)
-	return err
+	if p.Kind == dataplane.KindPort {
+		return s.changed(ctx, p.Kind, p.ObjectID) // its other hosts follow
+	}
+	return nil
 }

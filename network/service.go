@@ -18,6 +18,7 @@ import (
 	"github.com/nacre-cloud/nacre/internal/policy"
 	"github.com/nacre-cloud/nacre/internal/quota"
 	"github.com/nacre-cloud/nacre/internal/reconcile"
+	"github.com/nacre-cloud/nacre/internal/roster"
 	"github.com/nacre-cloud/nacre/network/dataplane"
 	"github.com/nacre-cloud/nacre/store"
 )
@@ -45,12 +46,26 @@ type Config struct {
 	Log   *slog.Logger
 }
 
+// The names of a [PortEvent], nova's own.
+const (
+	// VIFPlugged: the port became ACTIVE, or an inactive binding's host wired it.
+	VIFPlugged = "network-vif-plugged"
+	// VIFUnplugged: the port was ACTIVE and is DOWN.
+	VIFUnplugged = "network-vif-unplugged"
+	// VIFDeleted: the port is gone.
+	VIFDeleted = "network-vif-deleted"
+	// NetworkChanged: the port's addresses, or the floating IPs that lead to it, changed.
+	NetworkChanged = "network-changed"
+)
+
+// PortEvent is a hint that a server's port changed.
+type PortEvent struct{ Name, DeviceID, PortID string }
+
 // Hooks are hints to who uses ports: compute. Set them before Run.
 type Hooks struct {
-	// PortWired: a port of this device became ACTIVE.
-	PortWired func(ctx context.Context, deviceID string)
-	// PortsChanged: the addresses or ports of this device changed.
-	PortsChanged func(ctx context.Context, deviceID string)
+	// PortEvent is called after the change, and must not take long. A lost hint costs
+	// time only.
+	PortEvent func(ctx context.Context, e PortEvent)
 }
 
 // Service is network.
@@ -144,6 +159,9 @@ func New(c Config) (*Service, error) {
 	return s, nil
 }
 
+// DNSDomain ends the names that DHCP and DNS give.
+func (s *Service) DNSDomain() string { return s.c.DNSDomain }
+
 // SetHooks sets who is told of changes; before Run.
 func (s *Service) SetHooks(h Hooks) { s.hooks = h }
 
@@ -153,18 +171,16 @@ func (s *Service) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.runCtx = ctx
 	s.mu.Unlock()
-	hosts, err := s.hosts.Where(ctx)
-	if err != nil {
+	hosts := roster.New(s.hosts, func(h *Host) string { return h.Name }, s.listenTo, s.log)
+	if err := hosts.Look(ctx); err != nil {
 		return err
-	}
-	for _, h := range hosts {
-		if err := s.listenTo(h.Name); err != nil {
-			return err
-		}
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { s.events.Run(ctx, s.c.Bus.PublishEvent) })
 	wg.Go(func() { s.work.Run(ctx) })
+	if !s.c.Alone { // else each host is added here
+		wg.Go(func() { hosts.Run(ctx) })
+	}
 	wg.Wait()
 	return nil
 }

@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -36,7 +37,7 @@ func AuditLocal(ctx context.Context, cfg kit.Config, parts Parts) (_ []nacre.Fin
 		return nil, err
 	}
 	closes, err := openImages(ctx, &c, cfg, parts, func(parts ...string) (string, error) {
-		return filepath.Join(append([]string{cfg.StateDir}, parts...)...), nil
+		return filepath.Join(append([]string{cmp.Or(cfg.SharedDir, cfg.StateDir)}, parts...)...), nil
 	})
 	defer func() {
 		for _, f := range closes {
@@ -50,7 +51,7 @@ func AuditLocal(ctx context.Context, cfg kit.Config, parts Parts) (_ []nacre.Fin
 	if err != nil {
 		return nil, err
 	}
-	if c.Objects, err = objects(filepath.Join(cfg.StateDir, "objects")); err != nil {
+	if c.Objects, err = objects(filepath.Join(cmp.Or(cfg.SharedDir, cfg.StateDir), "objects")); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.Objects.Close()) }()
@@ -67,7 +68,7 @@ func auditedStores(cfg kit.Config) ([]string, error) {
 	if err != nil || len(settings.Stores) > 0 || cfg.ImageStores != nil {
 		return cfg.ImageStores, err
 	}
-	dirs, err := os.ReadDir(filepath.Join(cfg.StateDir, "image-stores"))
+	dirs, err := os.ReadDir(filepath.Join(cmp.Or(cfg.SharedDir, cfg.StateDir), "image-stores"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,11 +21,13 @@ import (
 	"github.com/nacre-cloud/nacre/network"
 	"github.com/nacre-cloud/nacre/objectstore"
 	blobmem "github.com/nacre-cloud/nacre/objectstore/blob/mem"
+	"github.com/nacre-cloud/nacre/servers/host"
 	"github.com/nacre-cloud/nacre/servers/kit"
+	"github.com/nacre-cloud/nacre/servers/remote"
 )
 
-// Cloud is a running cloud. Its areas may be used directly, with a caller in the
-// context.
+// Cloud is a running cloud, or those areas of one that this process serves; the others
+// are nil. Its areas may be used directly, with a caller in the context.
 type Cloud struct {
 	Identity  *identity.Service
 	Image     *image.Service
@@ -42,13 +45,19 @@ type Cloud struct {
 	metrics *kit.Metrics
 	// identityAPI is what Config.IdentitySetup says of the API.
 	identityAPI identityapi.Config
-	handler     http.Handler
-	objects     http.Handler
+	// tokens says who asks; events tells compute in another process of ports.
+	tokens  nacre.TokenValidator
+	events  *remote.Events
+	handler http.Handler
+	objects http.Handler
 
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
 	close sync.Once
 	err   error
+
+	// moves joins the hosts of this process.
+	moves host.Switchboard
 
 	mu     sync.Mutex
 	failed error
@@ -57,7 +66,7 @@ type Cloud struct {
 // New makes a cloud and starts it. The context is for starting only; Close ends
 // the cloud.
 func New(ctx context.Context, c Config) (*Cloud, error) {
-	if c.AdminPassword == "" {
+	if c.AdminPassword == "" && c.serves("identity") {
 		return nil, errors.New("servers: Config.AdminPassword is missing")
 	}
 	cl, err := assemble(ctx, c)
@@ -76,7 +85,7 @@ func assemble(ctx context.Context, c Config) (*Cloud, error) {
 	if err := c.complete(); err != nil {
 		return nil, err
 	}
-	if err := Migrate(ctx, c.Engines, false); err != nil {
+	if err := Migrate(ctx, c.Engines, false, c.Areas...); err != nil {
 		return nil, err
 	}
 	if c.Transport == nil {
@@ -89,59 +98,87 @@ func assemble(ctx context.Context, c Config) (*Cloud, error) {
 		c.Objects = &blobmem.Store{}
 	}
 	cl := &Cloud{c: c, log: c.Log, metrics: kit.NewMetrics(), Bus: bus.New(c.Transport, c.Log)}
-	if err := cl.compose(); err != nil {
+	err := cl.compose()
+	if err == nil {
+		cl.tokens, err = cl.validator()
+	}
+	if err != nil {
 		return nil, errors.Join(err, cl.Bus.Close())
 	}
 	return cl, nil
 }
 
-// compose makes the areas and binds the edges between them.
+// compose makes the areas that are served here and binds the edges between them.
 func (cl *Cloud) compose() error {
-	c, err := &cl.c, error(nil)
-	identityConfig := identity.Config{Engine: c.Engines["identity"], Keys: c.Keys, CredentialKeys: c.CredentialKeys,
+	for _, a := range []struct {
+		area string
+		make func() error
+	}{{"identity", cl.makeIdentity}, {"image", cl.makeImage}, {"network", cl.makeNetwork}, {"compute", cl.makeCompute}, {"objectstore", cl.makeObjects}} {
+		if !cl.c.serves(a.area) {
+			continue
+		}
+		if err := a.make(); err != nil {
+			return fmt.Errorf("%s: %w", a.area, err)
+		}
+	}
+	if cl.Network != nil {
+		cl.Network.SetHooks(cl.portHooks())
+	}
+	if cl.Compute != nil {
+		cl.c.Metadata.serve(cl.Compute, cl.c.Log)
+	}
+	return nil
+}
+
+func (cl *Cloud) makeIdentity() (err error) {
+	c := &cl.c
+	in := identity.Config{Engine: c.Engines["identity"], Keys: c.Keys, CredentialKeys: c.CredentialKeys,
 		Policy: c.Policy["identity"], PolicyOptions: c.PolicyOptions["identity"], BcryptCost: c.BcryptCost, Publish: cl.Bus.PublishEvent, Log: c.Log}
 	if c.IdentitySetup != nil {
-		c.IdentitySetup(&identityConfig, &cl.identityAPI)
+		c.IdentitySetup(&in, &cl.identityAPI)
 	}
-	if cl.Identity, err = identity.New(identityConfig); err != nil {
-		return err
+	cl.Identity, err = identity.New(in)
+	return err
+}
+
+func (cl *Cloud) makeImage() error {
+	in, err := cl.imageConfig()
+	if err == nil {
+		cl.Image, err = image.New(in)
 	}
-	imageConfig, err := cl.imageConfig()
-	if err != nil {
-		return err
-	}
-	if cl.Image, err = image.New(imageConfig); err != nil {
-		return err
-	}
-	if cl.Network, err = network.New(network.Config{Engine: c.Engines["network"], Bus: cl.Bus, Policy: c.Policy["network"], PolicyOptions: c.PolicyOptions["network"], Alone: c.Alone, Log: c.Log}); err != nil {
-		return err
-	}
+	return err
+}
+
+func (cl *Cloud) makeNetwork() (err error) {
+	c := &cl.c
+	cl.Network, err = network.New(network.Config{Engine: c.Engines["network"], Bus: cl.Bus, Policy: c.Policy["network"], PolicyOptions: c.PolicyOptions["network"], Alone: c.Alone, Log: c.Log})
+	return err
+}
+
+func (cl *Cloud) makeCompute() (err error) {
+	c := &cl.c
 	if cl.Placement, err = placement.New(placement.Config{Engine: c.Engines["compute"], Policy: c.Policy["placement"], PolicyOptions: c.PolicyOptions["placement"], Log: c.Log}); err != nil {
 		return err
 	}
-	if cl.Compute, err = compute.New(compute.Config{Engine: c.Engines["compute"], Bus: cl.Bus, Placement: cl.Placement, Policy: c.Policy["compute"], PolicyOptions: c.PolicyOptions["compute"],
-		Images: images{cl.Image}, Networks: networks{cl.Network}, SecurityGroups: securityGroups{cl.Network}, Alone: c.Alone, Log: c.Log}); err != nil {
-		return err
-	}
-	if cl.Objects, err = objectstore.New(cl.objectConfig()); err != nil {
-		return err
-	}
-	cl.Network.SetHooks(computeHooks(cl.Compute, c.Log))
-	c.Metadata.serve(cl.Compute, c.Log)
-	return nil
+	cl.Compute, err = compute.New(compute.Config{Engine: c.Engines["compute"], Bus: cl.Bus, Placement: cl.Placement, Policy: c.Policy["compute"], PolicyOptions: c.PolicyOptions["compute"],
+		Images: cl.imagesEdge(), Networks: cl.networksEdge(), SecurityGroups: cl.securityGroupsEdge(), Alone: c.Alone, Log: c.Log})
+	return err
+}
+
+func (cl *Cloud) makeObjects() (err error) {
+	cl.Objects, err = objectstore.New(cl.objectConfig())
+	return err
 }
 
 func (cl *Cloud) start(ctx context.Context) error {
 	run, stop := context.WithCancel(context.Background())
 	cl.stop = stop
-	var err error
-	if cl.Bootstrapped, err = cl.Identity.Bootstrap(ctx, identity.Bootstrap{Password: cl.c.AdminPassword, Random: cl.c.RandomPassword, Region: cl.c.Region, Services: cl.c.services()}); err != nil {
-		return fmt.Errorf("bootstrap: %w", err)
+	if cl.Identity != nil {
+		if err := cl.seedIdentity(ctx); err != nil {
+			return err
+		}
 	}
-	if err := cl.seedRoles(ctx); err != nil {
-		return err
-	}
-	if dir := cl.c.ImageDefinitions; dir != nil {
+	if dir := cl.c.ImageDefinitions; dir != nil && cl.Image != nil {
 		if _, err := cl.Image.Metadefs.Load(ctx, dir); err != nil {
 			return fmt.Errorf("metadata definitions: %w", err)
 		}
@@ -149,8 +186,10 @@ func (cl *Cloud) start(ctx context.Context) error {
 	if err := cl.Bus.Listen(run); err != nil {
 		return err
 	}
-	if err := cl.followProjects(run); err != nil {
-		return err
+	if cl.Objects != nil {
+		if err := cl.followProjects(run); err != nil {
+			return err
+		}
 	}
 	service := nacre.AsService(ctx, "servers")
 	for _, h := range cl.c.Hosts {
@@ -163,17 +202,56 @@ func (cl *Cloud) start(ctx context.Context) error {
 			}
 		}
 	}
-	cl.run(run, "identity", cl.Identity.Run)
-	cl.run(run, "image", cl.Image.Run)
-	cl.run(run, "network", cl.Network.Run)
-	cl.run(run, "compute", cl.Compute.Run)
-	cl.run(run, "objectstore", cl.Objects.Run)
+	for _, p := range cl.parts() {
+		cl.run(run, p.name, p.run)
+	}
 	for _, h := range cl.c.Hosts {
 		if err := cl.startHost(run, h); err != nil {
 			return fmt.Errorf("host %s: %w", h.Name, err)
 		}
 	}
 	return nil
+}
+
+type part struct {
+	name string
+	run  func(context.Context) error
+}
+
+// parts are what runs in this process.
+func (cl *Cloud) parts() []part {
+	var out []part
+	if cl.Identity != nil {
+		out = append(out, part{"identity", cl.Identity.Run})
+	}
+	if cl.Image != nil {
+		out = append(out, part{"image", cl.Image.Run})
+	}
+	if cl.Network != nil {
+		out = append(out, part{"network", cl.Network.Run})
+	}
+	if cl.Compute != nil {
+		out = append(out, part{"compute", cl.Compute.Run})
+	}
+	if cl.Objects != nil {
+		out = append(out, part{"objectstore", cl.Objects.Run})
+	}
+	if cl.events != nil {
+		out = append(out, part{"hints to compute", cl.events.Run}, part{"hosts of compute", cl.followHosts})
+	}
+	return out
+}
+
+// seedIdentity makes what a cloud can't begin without.
+func (cl *Cloud) seedIdentity(ctx context.Context) error {
+	var err error
+	if cl.Bootstrapped, err = cl.Identity.Bootstrap(ctx, identity.Bootstrap{Password: cl.c.AdminPassword, Random: cl.c.RandomPassword, Region: cl.c.Region, Services: cl.c.services()}); err != nil {
+		return fmt.Errorf("bootstrap: %w", err)
+	}
+	if err := cl.seedRoles(ctx); err != nil {
+		return err
+	}
+	return cl.seedServices(nacre.AsService(ctx, "servers"))
 }
 
 // run keeps a part running until ctx ends. One that ends by itself is a fault
@@ -242,6 +320,9 @@ func (cl *Cloud) waits(ctx context.Context) (string, error) {
 	if err := cl.Healthy(); err != nil {
 		return "", err
 	}
+	if cl.Compute == nil {
+		return "", nil
+	}
 	ctx = nacre.AsService(ctx, "servers")
 	hosts, err := cl.Compute.Hosts(ctx, "os_compute_api:os-services:list")
 	if err != nil {
@@ -265,45 +346,72 @@ func (cl *Cloud) Rest(ctx context.Context) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		tombstones, work, err := cl.Compute.Waiting(ctx)
+		busy, err := cl.busy(ctx)
 		if err != nil {
 			return err
 		}
-		places, err := cl.Network.Waiting(ctx)
-		if err != nil {
-			return err
-		}
-		uploads, err := cl.Image.Waiting(ctx)
-		if err != nil {
-			return err
-		}
-		garbage, err := cl.Objects.Waiting(ctx)
-		if err != nil {
-			return err
-		}
-		if tombstones+work+places+uploads+garbage == 0 {
+		if len(busy) == 0 {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d works and %d tombstones in compute, %d changes at hosts in network, %d works in image, %d blobs to delete in objectstore: %w", work, tombstones, places, uploads, garbage, ctx.Err())
+			return fmt.Errorf("%s: %w", strings.Join(busy, ", "), ctx.Err())
 		case <-tick.C:
 		}
 	}
 }
 
-// Audit says what does not hold that always must, in every area. Call it when
-// nothing is under way.
+// busy says what is under way in the areas that are served here.
+func (cl *Cloud) busy(ctx context.Context) ([]string, error) {
+	var out []string
+	add := func(n int64, err error, what string) error {
+		if n > 0 {
+			out = append(out, fmt.Sprintf("%d %s", n, what))
+		}
+		return err
+	}
+	var errs []error
+	if cl.Compute != nil {
+		tombstones, work, err := cl.Compute.Waiting(ctx)
+		errs = append(errs, add(tombstones, err, "tombstones in compute"), add(work, err, "works in compute"))
+	}
+	if cl.Network != nil {
+		n, err := cl.Network.Waiting(ctx)
+		errs = append(errs, add(n, err, "changes at hosts in network"))
+	}
+	if cl.Image != nil {
+		n, err := cl.Image.Waiting(ctx)
+		errs = append(errs, add(n, err, "works in image"))
+	}
+	if cl.Objects != nil {
+		n, err := cl.Objects.Waiting(ctx)
+		errs = append(errs, add(n, err, "blobs to delete in objectstore"))
+	}
+	return out, errors.Join(errs...)
+}
+
+// Audit says what does not hold that always must, in every area that is served here and
+// between them. Call it when nothing is under way.
 func (cl *Cloud) Audit(ctx context.Context) ([]nacre.Finding, error) {
 	ctx = nacre.AsService(ctx, "servers")
+	var audits []func(context.Context) ([]nacre.Finding, error)
+	if cl.Image != nil {
+		audits = append(audits, func(ctx context.Context) ([]nacre.Finding, error) { return cl.Image.Audit(ctx, true) })
+	}
+	if cl.Compute != nil {
+		audits = append(audits, cl.Compute.Audit)
+	}
+	if cl.Network != nil {
+		audits = append(audits, cl.Network.Audit)
+	}
+	if cl.Objects != nil {
+		audits = append(audits, func(ctx context.Context) ([]nacre.Finding, error) { return cl.Objects.Audit(ctx, true) })
+	}
+	if cl.Compute != nil && cl.Network != nil {
+		audits = append(audits, cl.auditEdges)
+	}
 	var out []nacre.Finding
-	for _, audit := range []func(context.Context) ([]nacre.Finding, error){
-		func(ctx context.Context) ([]nacre.Finding, error) { return cl.Image.Audit(ctx, true) },
-		cl.Compute.Audit,
-		cl.Network.Audit,
-		func(ctx context.Context) ([]nacre.Finding, error) { return cl.Objects.Audit(ctx, true) },
-		cl.auditEdges,
-	} {
+	for _, audit := range audits {
 		fs, err := audit(ctx)
 		if err != nil {
 			return nil, err

@@ -2,6 +2,7 @@ package servers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -22,15 +23,25 @@ import (
 	"github.com/nacre-cloud/nacre/network"
 	"github.com/nacre-cloud/nacre/network/dataplane"
 	"github.com/nacre-cloud/nacre/objectstore"
+	objectapi "github.com/nacre-cloud/nacre/objectstore/api"
 	"github.com/nacre-cloud/nacre/objectstore/blob"
+	"github.com/nacre-cloud/nacre/servers/remote"
 	"github.com/nacre-cloud/nacre/store"
 )
 
 // Config is what a cloud is made of. Engines and AdminPassword are required; the
 // zero value of everything else works.
 type Config struct {
-	// Engines keep each of [Areas]. No two areas share one. They stay the
-	// giver's, to be closed after Close.
+	// Areas are those of [Areas] that this process serves; nil is all. What they need of
+	// the others they ask Others.
+	Areas []string
+	// Others are the areas in other processes; nil where all are served here.
+	Others *remote.Cloud
+	// ServiceUsers are users by name, with their passwords, that identity makes for the
+	// services in other processes: with the roles admin and service on the project "service".
+	ServiceUsers map[string]string
+	// Engines keep each of the areas that are served. No two areas share one. They stay
+	// the giver's, to be closed after Close.
 	Engines map[string]store.Engine
 	// Transport carries messages; nil is the one inside this process. It is
 	// closed by Close.
@@ -93,6 +104,9 @@ type Config struct {
 	// ObjectSetup, if set, changes the object store's configuration before it is made:
 	// secrets of encryption, limits, delays.
 	ObjectSetup func(*objectstore.Config)
+	// ObjectAPI, if set, changes the configuration of the object store's API: rates,
+	// origins, aliases of host names.
+	ObjectAPI func(*objectapi.Config)
 	// Alone says that no other process serves these databases, so that work which
 	// a killed one had in hand goes on at once.
 	Alone bool
@@ -133,9 +147,13 @@ func Schema(area string) *store.Schema {
 }
 
 // Migrate brings each area's database to its schema. With apply false it changes
-// nothing, and fails with store.ErrSchema when something is missing.
-func Migrate(ctx context.Context, engines map[string]store.Engine, apply bool) error {
-	for _, area := range Areas() {
+// nothing, and fails with store.ErrSchema when something is missing. No areas means all
+// of them.
+func Migrate(ctx context.Context, engines map[string]store.Engine, apply bool, areas ...string) error {
+	if len(areas) == 0 {
+		areas = Areas()
+	}
+	for _, area := range areas {
 		e := engines[area]
 		if e == nil {
 			return fmt.Errorf("servers: Config.Engines lacks %s", area)
@@ -147,7 +165,31 @@ func Migrate(ctx context.Context, engines map[string]store.Engine, apply bool) e
 	return nil
 }
 
+// serves says that an area is in this process.
+func (c *Config) serves(area string) bool { return len(c.Areas) == 0 || slices.Contains(c.Areas, area) }
+
+// together checks that what is not served here can be reached.
+func (c *Config) together() error {
+	for _, a := range c.Areas {
+		if !slices.Contains(Areas(), a) {
+			return fmt.Errorf("servers: there is no area %q, only %s", a, strings.Join(Areas(), ", "))
+		}
+	}
+	for _, a := range Areas() {
+		if !c.serves(a) && c.Others == nil && a != "objectstore" && !slices.Equal(c.Areas, []string{"identity"}) {
+			return fmt.Errorf("servers: Config.Others is missing: %s is in another process", a)
+		}
+	}
+	if len(c.Hosts) > 0 && !(c.serves("compute") && c.serves("network")) {
+		return errors.New("servers: hosts in this process need compute and network in it")
+	}
+	return nil
+}
+
 func (c *Config) complete() error {
+	if err := c.together(); err != nil {
+		return err
+	}
 	if c.URL == "" {
 		c.URL = "http://127.0.0.1:5000"
 	}

@@ -26,6 +26,16 @@
 // travels in the context, the area that is called decides by its own policy. A
 // context that is in a store transaction is refused, as it would be over a network.
 //
+// # Areas apart
+//
+// With [Config.Areas] a process serves some areas alone; what these need of the others
+// they ask over HTTP, by OpenStack's public APIs (package servers/remote), so a real
+// service may stand at the other end. Each area has its own database and account, any
+// number of processes may serve it over the same database, and a broker joins them. What
+// copies have in common besides is in a shared directory: the keys of tokens, and the
+// bytes of images and objects where a driver keeps files. A host that compute is told of
+// is known to each copy within a second, and to network within two more.
+//
 // Package servers/cloudtest is the shortest way to a cloud in a test, and
 // servers/allinone a cloud on a machine.
 package servers

@@ -19,23 +19,34 @@ import (
 // says what is where.
 func (cl *Cloud) Handler() http.Handler { return cl.handler }
 
+// authURI is where clients get tokens, on the address that they asked.
+const authURI = "/identity/v3"
+
 func (cl *Cloud) routes() http.Handler {
-	authURI := "/identity/v3"
 	observe := func(area string) func(method, route string, status int, took time.Duration) {
 		return cl.metrics.Observer(area)
 	}
-	identityConfig := cl.identityAPI
-	identityConfig.AuthURI, identityConfig.Observe, identityConfig.Log = authURI, observe("identity"), cl.log
-	apis := map[string]http.Handler{
-		"identity":  identityapi.New(cl.Identity, identityConfig),
-		"image":     imageapi.New(imageapi.Config{Image: cl.Image, Tokens: cl.Identity, AuthURI: authURI, Observe: observe("image"), Log: cl.log}),
-		"compute":   computeapi.New(computeapi.Config{Compute: cl.Compute, Tokens: cl.Identity, AuthURI: authURI, Observe: observe("compute"), Log: cl.log}),
-		"network":   networkapi.New(networkapi.Config{Network: cl.Network, Tokens: cl.Identity, AuthURI: authURI, Observe: observe("network"), Log: cl.log}),
-		"placement": placementapi.New(placementapi.Config{Placement: cl.Placement, Tokens: cl.Identity, AuthURI: authURI, Observe: observe("placement"), Log: cl.log}),
+	apis := map[string]http.Handler{}
+	if cl.Identity != nil {
+		c := cl.identityAPI
+		c.AuthURI, c.Observe, c.Log = authURI, observe("identity"), cl.log
+		apis["identity"] = identityapi.New(cl.Identity, c)
 	}
-	cl.objects = cl.objectHandler(observe("objectstore"))
-	apis[objectPrefix[1:]] = cl.objects
-	apis["host"] = cl.hostHandler()
+	if cl.Image != nil {
+		apis["image"] = imageapi.New(imageapi.Config{Image: cl.Image, Tokens: cl.tokens, AuthURI: authURI, Observe: observe("image"), Log: cl.log})
+	}
+	if cl.Network != nil {
+		apis["network"] = networkapi.New(networkapi.Config{Network: cl.Network, Tokens: cl.tokens, AuthURI: authURI, Observe: observe("network"), Log: cl.log})
+	}
+	if cl.Compute != nil {
+		apis["compute"] = computeapi.New(computeapi.Config{Compute: cl.Compute, Tokens: cl.tokens, AuthURI: authURI, Observe: observe("compute"), Log: cl.log})
+		apis["placement"] = placementapi.New(placementapi.Config{Placement: cl.Placement, Tokens: cl.tokens, AuthURI: authURI, Observe: observe("placement"), Log: cl.log})
+		apis["host"] = cl.hostHandler()
+	}
+	if cl.Objects != nil {
+		cl.objects = cl.objectHandler(observe("objectstore"))
+		apis[objectPrefix[1:]] = cl.objects
+	}
 	for name, h := range apis {
 		apis[name] = rest.Mount("/"+name, h)
 	}

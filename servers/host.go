@@ -12,7 +12,7 @@ import (
 // startHost runs a host's agents in this process.
 func (cl *Cloud) startHost(ctx context.Context, h Host) error {
 	return host.Start(ctx, host.Config{Name: h.Name, Bus: cl.Bus, Hypervisor: h.Hypervisor, Dataplane: h.Dataplane, Images: hostImages{cl.Compute, h.Name},
-		AgentDir: h.AgentDir, Log: cl.log, Batch: cl.c.ReportDelay, Interval: cl.c.ReportInterval}, cl.run)
+		AgentDir: h.AgentDir, Log: cl.log, Moves: cl.moves.Of(h.Name), Batch: cl.c.ReportDelay, Interval: cl.c.ReportInterval}, cl.run)
 }
 
 // hostImages hands a host the bytes of images that its servers boot from.

@@ -17,7 +17,7 @@ var hostName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])
 // known ("/host/v1/hosts", by a token).
 func (cl *Cloud) hostHandler() http.Handler {
 	hosts := hostapi.New(cl.Compute, cl.log)
-	admin := (&rest.Service{Name: "host", Dialect: rest.Nova(), Tokens: cl.Identity, AuthURI: "/identity/v3", Observe: cl.metrics.Observer("host"), Log: cl.log, Routes: []rest.Route{
+	admin := (&rest.Service{Name: "host", Dialect: rest.Nova(), Tokens: cl.tokens, AuthURI: authURI, Observe: cl.metrics.Observer("host"), Log: cl.log, Routes: []rest.Route{
 		{Method: "POST", Path: "/v1/hosts", Status: http.StatusCreated, Policy: []string{"os_compute_api:os-services:update"}, Op: rest.In(cl.addHost)},
 	}}).Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -55,8 +55,10 @@ func (cl *Cloud) addHost(r *rest.Request, b *addHost) (any, error) {
 	if _, err := cl.Compute.AddHost(service, name); err != nil {
 		return nil, err
 	}
-	if _, err := cl.Network.AddHost(service, name); err != nil {
-		return nil, err
+	if cl.Network != nil { // in another process it asks which hosts there are
+		if _, err := cl.Network.AddHost(service, name); err != nil {
+			return nil, err
+		}
 	}
 	secret, err := cl.Compute.IssueCredential(ctx, name)
 	if err != nil {

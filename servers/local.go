@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -43,19 +44,24 @@ type Parts struct {
 	Identity func(kit.Config) (func(*identity.Config, *identityapi.Config), error)
 }
 
-// Local is a cloud on one machine that keeps its state in a directory.
+// Local is a cloud on one machine that keeps its state in a directory, or some areas of
+// one whose others are in other processes.
 type Local struct {
 	*Cloud
-	// Credentials is the path of clouds.yaml.
+	// Credentials is the path of clouds.yaml, where identity is served here.
 	Credentials string
 
-	state  *kit.State
+	state *kit.State
+	// shared is what copies of a process share; it is held while it is made.
+	shared *kit.State
 	closes []func() error
 }
 
 // OpenLocal opens the cloud that the configuration's state directory holds, and
 // makes it when there is none: databases are migrated, secrets made, drivers
 // opened, seeds sown, clouds.yaml written. cfg.URL must be set (kit.Listen does).
+// Of areas that are not all, the databases must be there already (nacre db migrate), and
+// but for the administrator, the services' users and the flavors nothing is sown.
 func OpenLocal(ctx context.Context, cfg kit.Config, parts Parts, log *slog.Logger) (_ *Local, err error) {
 	l := &Local{}
 	defer func() {
@@ -66,12 +72,22 @@ func OpenLocal(ctx context.Context, cfg kit.Config, parts Parts, log *slog.Logge
 	if l.state, err = kit.OpenState(cfg.StateDir); err != nil {
 		return nil, err
 	}
-	secrets, err := l.state.Secrets("admin_password", "demo_password", "metadata_secret")
+	if l.shared = l.state; cfg.SharedDir != "" {
+		if l.shared, err = kit.Shared(ctx, cfg.SharedDir); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, l.letGo()) }()
+	}
+	secrets, err := l.shared.Secrets("admin_password", "demo_password", "metadata_secret")
 	if err != nil {
 		return nil, err
 	}
-	c := Config{URL: cfg.URL, ObjectURL: cfg.ObjectURL, ObjectDomains: cfg.ObjectDomains, Region: cfg.Region, AdminPassword: secrets["admin_password"], RandomPassword: true, Alone: true, Metadata: NewMetadata(secrets["metadata_secret"]), Log: log}
+	c := Config{URL: cfg.URL, ObjectURL: cfg.ObjectURL, ObjectDomains: cfg.ObjectDomains, Region: cfg.Region, AdminPassword: secrets["admin_password"], RandomPassword: true,
+		Areas: cfg.Areas, Alone: len(cfg.Areas) == 0, Metadata: NewMetadata(secrets["metadata_secret"]), Log: log}
 	if c.PolicyOptions, err = policies(cfg); err != nil {
+		return nil, err
+	}
+	if err = apart(&c, cfg); err != nil {
 		return nil, err
 	}
 	seed, err := seedOf(cfg)
@@ -82,7 +98,7 @@ func OpenLocal(ctx context.Context, cfg kit.Config, parts Parts, log *slog.Logge
 	for _, step := range []func() error{
 		func() error { return l.openKeys(&c) },
 		func() (err error) {
-			if parts.Identity != nil {
+			if parts.Identity != nil && c.serves("identity") {
 				c.IdentitySetup, err = parts.Identity(cfg)
 			}
 			return err
@@ -97,17 +113,33 @@ func OpenLocal(ctx context.Context, cfg kit.Config, parts Parts, log *slog.Logge
 	if l.Cloud, err = New(ctx, c); err != nil {
 		return nil, err
 	}
+	if len(c.Areas) > 0 {
+		seed = seedApart(&c, seed)
+	}
 	if _, err = l.Seed(ctx, seed); err != nil {
 		return nil, err
+	}
+	if !c.serves("identity") {
+		return l, l.state.Own()
 	}
 	l.Credentials = l.state.Path("clouds.yaml")
 	auth := cfg.URL + "/identity/v3"
 	if err = kit.WriteClouds(l.Credentials,
-		kit.Credentials{Name: "nacre", AuthURL: auth, Region: cfg.Region, Username: "demo", Password: secrets["demo_password"], Project: "demo"},
-		kit.Credentials{Name: "nacre-admin", AuthURL: auth, Region: cfg.Region, Username: "admin", Password: secrets["admin_password"], Project: "admin"}); err != nil {
+		kit.Credentials{Name: "nacre", AuthURL: auth, Region: cfg.Region, Username: "demo", Password: secrets["demo_password"], Project: "demo", CACert: cfg.TLSCA},
+		kit.Credentials{Name: "nacre-admin", AuthURL: auth, Region: cfg.Region, Username: "admin", Password: secrets["admin_password"], Project: "admin", CACert: cfg.TLSCA}); err != nil {
 		return nil, err
 	}
 	return l, l.state.Own()
+}
+
+// letGo lets other processes have the shared directory.
+func (l *Local) letGo() error {
+	if l.shared == nil || l.shared == l.state {
+		return nil
+	}
+	shared := l.shared
+	l.shared = nil
+	return shared.Close()
 }
 
 // Close stops the cloud and closes what OpenLocal opened. Guests stay.
@@ -128,11 +160,14 @@ func (l *Local) Close() error {
 }
 
 func (l *Local) openKeys(c *Config) error {
+	if !c.serves("identity") {
+		return nil
+	}
 	for _, k := range []struct {
 		name string
 		to   **fernet.Keys
 	}{{"fernet-keys", &c.Keys}, {"credential-keys", &c.CredentialKeys}} {
-		dir := l.state.Path(k.name)
+		dir := l.shared.Path(k.name)
 		if err := fernet.Init(dir); err != nil {
 			return err
 		}
@@ -146,9 +181,11 @@ func (l *Local) openKeys(c *Config) error {
 }
 
 func (l *Local) openStores(ctx context.Context, c *Config, cfg kit.Config, parts Parts) error {
-	closes, err := openImages(ctx, c, cfg, parts, l.state.MkdirAll)
-	if l.closes = append(l.closes, closes...); err != nil {
-		return err
+	if c.serves("image") {
+		closes, err := openImages(ctx, c, cfg, parts, l.shared.MkdirAll)
+		if l.closes = append(l.closes, closes...); err != nil {
+			return err
+		}
 	}
 	open, err := host.Choose("engine", cfg.Engine, parts.Engines)
 	if err != nil {
@@ -160,6 +197,9 @@ func (l *Local) openStores(ctx context.Context, c *Config, cfg kit.Config, parts
 	}
 	c.Engines = map[string]store.Engine{}
 	for _, area := range Areas() {
+		if !c.serves(area) {
+			continue
+		}
 		e, err := open(cfg, area, filepath.Join(dir, area))
 		if err != nil {
 			return fmt.Errorf("the database of %s: %w", area, err)
@@ -167,33 +207,38 @@ func (l *Local) openStores(ctx context.Context, c *Config, cfg kit.Config, parts
 		l.closes = append(l.closes, e.Close)
 		c.Engines[area] = e
 	}
-	if err := Migrate(ctx, c.Engines, true); err != nil {
-		return err
+	if len(c.Areas) == 0 {
+		if err := Migrate(ctx, c.Engines, true); err != nil {
+			return err
+		}
 	}
 	transport, err := host.Choose("bus", cfg.Bus, parts.Host.Transports)
 	if err != nil {
 		return err
 	}
-	if c.Transport, err = transport(ctx, cfg, c.Log); err != nil {
+	if c.Transport, err = transport(ctx, cfg, c.Log); err != nil || !c.serves("objectstore") {
 		return err
 	}
 	objects, err := host.Choose("objects", cfg.Objects, parts.Objects)
 	if err != nil {
 		return err
 	}
-	if dir, err = l.state.MkdirAll("objects"); err != nil {
+	if dir, err = l.shared.MkdirAll("objects"); err != nil {
 		return err
 	}
 	if c.Objects, err = objects(dir); err == nil {
 		l.closes = append(l.closes, c.Objects.Close)
+		if c.ObjectAPI, err = objectAPI(cfg); err != nil {
+			return err
+		}
 		c.ObjectSetup, err = objectSetup(cfg)
 	}
 	return err
 }
 
 func (l *Local) openHosts(ctx context.Context, c *Config, cfg kit.Config, parts Parts, external netip.Prefix, log *slog.Logger) error {
-	if slices.Equal(cfg.Hosts, []string{kit.None}) {
-		return nil
+	if slices.Equal(cfg.Hosts, []string{kit.None}) || len(c.Areas) > 0 {
+		return nil // they are other processes
 	}
 	for _, name := range cfg.Hosts {
 		if name != filepath.Base(name) || strings.HasPrefix(name, ".") {
@@ -267,25 +312,34 @@ func seedOf(cfg kit.Config) (Seed, error) {
 }
 
 // Main runs a local cloud until it is told to stop (SIGINT, SIGTERM), and exits.
-// It writes one line to standard output when the cloud is ready.
-func Main(program string, parts Parts) {
-	kit.Main(program, func(ctx context.Context, args []string) error { return run(ctx, program, args, parts) })
+// It writes one line to standard output when the cloud is ready. With areas it serves
+// those alone.
+func Main(program string, parts Parts, areas ...string) {
+	kit.Main(program, func(ctx context.Context, args []string) error { return run(ctx, program, args, parts, areas) })
 }
 
-func run(ctx context.Context, program string, args []string, parts Parts) (err error) {
+func run(ctx context.Context, program string, args []string, parts Parts, areas []string) (err error) {
 	begun := time.Now()
 	cfg, err := kit.Load(program, args, os.Getenv, os.Stdout)
 	if err != nil {
 		return err
+	}
+	switch {
+	case len(areas) > 0 && len(cfg.Areas) > 0 && !slices.Equal(areas, cfg.Areas):
+		return fmt.Errorf("areas: %s serves %s", program, strings.Join(areas, ", "))
+	case len(areas) > 0:
+		cfg.Areas = areas
 	}
 	log := cfg.Logger(os.Stderr)
 	listener, err := kit.Listen(&cfg)
 	if err != nil {
 		return err
 	}
-	objects, err := kit.ListenObjects(&cfg)
-	if err != nil {
-		return errors.Join(err, listener.Close())
+	var objects net.Listener
+	if len(cfg.Areas) == 0 || slices.Contains(cfg.Areas, "objectstore") {
+		if objects, err = kit.ListenObjects(&cfg); err != nil {
+			return errors.Join(err, listener.Close())
+		}
 	}
 	cloud, err := OpenLocal(ctx, cfg, parts, log)
 	if err != nil {
@@ -315,6 +369,10 @@ func run(ctx context.Context, program string, args []string, parts Parts) (err e
 	if err := cloud.Ready(ctx); err != nil {
 		end()
 		return errors.Join(err, wait())
+	}
+	if len(cfg.Areas) > 0 {
+		fmt.Printf("nacre: %s ready in %s at %s for %s\n", strings.Join(cfg.Areas, ", "), time.Since(begun).Round(time.Millisecond), listener.Addr(), cfg.URL)
+		return wait()
 	}
 	fmt.Printf("nacre: ready in %s at %s (auth URL %s/identity/v3; hypervisor %s, data plane %s); credentials: export OS_CLIENT_CONFIG_FILE=%s OS_CLOUD=nacre (or nacre-admin)\n",
 		time.Since(begun).Round(time.Millisecond), cfg.URL, cfg.URL, cfg.Hypervisor, cfg.Dataplane, cloud.Credentials)

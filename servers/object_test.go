@@ -5,6 +5,9 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -64,4 +67,26 @@ func TestObjectsAreEncryptedByKeymasterConf(t *testing.T) {
 	c.ObjectSecrets, c.ObjectReap = "", "soon"
 	_, err = nacreservers.AuditLocal(t.Context(), c, parts.All)
 	require.ErrorContains(t, err, "object_reap_delay")
+}
+
+// What the settings say of the object store's API is in force, and told by /info.
+func TestObjectAPISettings(t *testing.T) {
+	c := config(t)
+	c.ObjectWrites = "many"
+	_, err := nacreservers.OpenLocal(t.Context(), c, parts.All, slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, err, "object_write_rate")
+	c.ObjectWrites, c.ObjectCNAME, c.ObjectOrigins = "25", true, []string{"http://a.test"}
+	cloud := open(t, c)
+	defer func() { require.NoError(t, cloud.Close()) }()
+	h := cloud.ObjectHandler()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/info", nil))
+	require.Contains(t, w.Body.String(), `"account_ratelimit":25`)
+	require.Contains(t, w.Body.String(), `"cname_lookup"`)
+	r := httptest.NewRequest(http.MethodOptions, "/v1/AUTH_p/c", nil)
+	r.Header.Set("Origin", "http://a.test")
+	r.Header.Set("Access-Control-Request-Method", "GET")
+	w = httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	require.Equal(t, "http://a.test", w.Header().Get("Access-Control-Allow-Origin"))
 }

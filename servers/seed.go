@@ -10,6 +10,7 @@ import (
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/compute"
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/assignment"
 	"github.com/nacre-cloud/nacre/image"
 	"github.com/nacre-cloud/nacre/network"
 )
@@ -80,6 +81,9 @@ func (cl *Cloud) Seed(ctx context.Context, s Seed) (Seeded, error) {
 }
 
 func (cl *Cloud) seedFlavors(ctx context.Context, s Seed, _ *Seeded) error {
+	if len(s.Flavors) == 0 {
+		return nil
+	}
 	have, err := cl.Compute.Flavors(ctx, nacre.Query{Filters: []nacre.Filter{{Name: "is_public", Value: "None"}}})
 	if err != nil {
 		return err
@@ -130,7 +134,7 @@ func (cl *Cloud) seedDemo(ctx context.Context, s Seed, out *Seeded) error {
 			return err
 		}
 		us = append(us, u)
-		if err := cl.Identity.CreateGrant(ctx, identity.Grant{UserID: u.ID, ProjectID: ps[0].ID, RoleID: cl.Bootstrapped.Roles["member"]}); err != nil {
+		if err := cl.Identity.Assignments.CreateGrant(ctx, assignment.Grant{UserID: u.ID, ProjectID: ps[0].ID, RoleID: cl.Bootstrapped.Roles["member"]}); err != nil {
 			return err
 		}
 	}

@@ -56,7 +56,7 @@ func (cl *Cloud) imageConfig() (image.Config, error) {
 		return image.Config{}, err
 	}
 	out := image.Config{Engine: c.Engines["image"], Backend: c.Images, Policy: c.Policy["image"], PolicyOptions: c.PolicyOptions["image"], Publish: cl.Bus.PublishEvent,
-		Fetcher: fetcher, Remote: remoteImages{cl}, Limits: imageLimits{cl.Identity}, MaxSize: c.MaxImage, Alone: c.Alone, Log: c.Log}
+		Fetcher: fetcher, Remote: remoteImages{cl}, Limits: cl.limitsEdge(), MaxSize: c.MaxImage, Alone: c.Alone, Log: c.Log}
 	if c.ImageSetup != nil {
 		c.ImageSetup(&out)
 	}
@@ -74,7 +74,7 @@ func (w imageLimits) Limits(ctx context.Context, project string) (map[string]int
 		return nil, err
 	}
 	ctx = nacre.AsService(ctx, "image")
-	registered, err := w.svc.ListRegisteredLimits(ctx, nacre.Query{})
+	registered, err := w.svc.Limits.ListRegisteredLimits(ctx, nacre.Query{})
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func (w imageLimits) Limits(ctx context.Context, project string) (map[string]int
 	if len(out) == 0 {
 		return nil, nil
 	}
-	own, err := w.svc.ListLimits(ctx, nacre.Query{Filters: []nacre.Filter{{Name: "project_id", Value: project}}})
+	own, err := w.svc.Limits.ListLimits(ctx, nacre.Query{Filters: []nacre.Filter{{Name: "project_id", Value: project}}})
 	if err != nil {
 		return nil, err
 	}

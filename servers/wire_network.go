@@ -86,6 +86,18 @@ func (w networks) Unplug(ctx context.Context, projectID, serverID, portID string
 	return w.svc.ReleaseServerPorts(ctx, projectID, serverID, portID)
 }
 
+func (w networks) BindPorts(ctx context.Context, projectID, serverID, host string) error {
+	return w.svc.BindServerPorts(ctx, projectID, serverID, host)
+}
+
+func (w networks) ActivatePorts(ctx context.Context, projectID, serverID, host string) error {
+	return w.svc.ActivateServerPorts(ctx, projectID, serverID, host)
+}
+
+func (w networks) UnbindPorts(ctx context.Context, projectID, serverID, host string) error {
+	return w.svc.UnbindServerPorts(ctx, projectID, serverID, host)
+}
+
 func portOf(sp *network.ServerPort) compute.Port {
 	p := compute.Port{ID: sp.Port.ID, Index: sp.Port.NICIndex, NetworkID: sp.Port.NetworkID, NetworkName: sp.Network.Name, MAC: sp.Port.MAC, MTU: sp.Network.MTU,
 		Made: sp.Port.Made, Tag: sp.Port.NICTag, Active: sp.Port.Status == network.Active, SecurityGroups: sp.GroupNames}

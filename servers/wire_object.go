@@ -8,10 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/bus"
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/assignment"
 	"github.com/nacre-cloud/nacre/objectstore"
 	objectapi "github.com/nacre-cloud/nacre/objectstore/api"
 	"github.com/nacre-cloud/nacre/objectstore/s3api"
@@ -31,15 +34,19 @@ const resellerAdmin = "ResellerAdmin"
 
 // objectHandler is Swift's API, with S3's on the same address.
 func (cl *Cloud) objectHandler(observe func(method, route string, status int, took time.Duration)) http.Handler {
-	s3 := s3api.New(s3api.Config{Service: cl.Objects, Keys: &ec2Keys{identity: cl.Identity}, Region: cl.c.Region, Domains: cl.c.ObjectDomains, Log: cl.log})
-	return objectapi.New(objectapi.Config{Service: cl.Objects, Tokens: cl.Identity, Login: cl.objectLogin, AuthURI: cl.c.URL + "/identity/v3", Domains: cl.c.ObjectDomains,
-		S3: s3, Features: s3api.Features(), Observe: observe, Log: cl.log})
+	s3 := s3api.New(s3api.Config{Service: cl.Objects, Keys: &ec2Keys{find: cl.ec2Key}, Region: cl.c.Region, Domains: cl.c.ObjectDomains, Log: cl.log})
+	c := objectapi.Config{Service: cl.Objects, Tokens: cl.tokens, Login: cl.objectLogin, AuthURI: cl.c.URL + "/identity/v3", Domains: cl.c.ObjectDomains,
+		S3: s3, Features: s3api.Features(), Observe: observe, Log: cl.log}
+	if cl.c.ObjectAPI != nil {
+		cl.c.ObjectAPI(&c)
+	}
+	return objectapi.New(c)
 }
 
 // objectConfig is what the object store is made of.
 func (cl *Cloud) objectConfig() objectstore.Config {
 	c := &cl.c
-	out := objectstore.Config{Engine: c.Engines["objectstore"], Blobs: c.Objects, ResellerAdmin: resellerAdmin, Projects: projects{cl.Identity}, Log: c.Log}
+	out := objectstore.Config{Engine: c.Engines["objectstore"], Blobs: c.Objects, ResellerAdmin: resellerAdmin, Projects: cl.projectsEdge(), Log: c.Log}
 	if c.ObjectSetup != nil {
 		c.ObjectSetup(&out)
 	}
@@ -99,6 +106,20 @@ func objectSetup(cfg kit.Config) (func(*objectstore.Config), error) {
 	}, nil
 }
 
+// objectAPI is what the settings say of the object store's API.
+func objectAPI(cfg kit.Config) (func(*objectapi.Config), error) {
+	writes, err := strconv.Atoi(cmp.Or(cfg.ObjectWrites, "0"))
+	if err != nil || writes < 0 {
+		return nil, fmt.Errorf("object_write_rate: %q is no number", cfg.ObjectWrites)
+	}
+	return func(c *objectapi.Config) {
+		c.Writes, c.Origins = writes, cfg.ObjectOrigins
+		if cfg.ObjectCNAME {
+			c.Alias = net.DefaultResolver.LookupCNAME
+		}
+	}, nil
+}
+
 // ObjectHandler serves the object store alone, at its root, for a listener of its
 // own: "/v1/AUTH_…", "/info", "/healthcheck", and S3.
 func (cl *Cloud) ObjectHandler() http.Handler { return cl.objects }
@@ -108,11 +129,11 @@ func (cl *Cloud) ObjectHandler() http.Handler { return cl.objects }
 func (cl *Cloud) seedRoles(ctx context.Context) error {
 	ctx = nacre.AsService(ctx, "servers")
 	name := resellerAdmin
-	have, err := cl.Identity.ListRoles(ctx, byName(name))
+	have, err := cl.Identity.Assignments.ListRoles(ctx, byName(name))
 	if err != nil || len(have) > 0 {
 		return err
 	}
-	_, err = cl.Identity.CreateRole(ctx, identity.RoleChange{Name: &name})
+	_, err = cl.Identity.Assignments.CreateRole(ctx, assignment.RoleChange{Name: &name})
 	return err
 }
 
@@ -122,6 +143,10 @@ func (cl *Cloud) objectLogin(ctx context.Context, user, key string) (token, acco
 	project, name, ok := strings.Cut(user, ":")
 	if !ok || key == "" {
 		return "", "", expires, nacre.Errorf(nacre.Unauthenticated, "", "The user is \"project:user\"")
+	}
+	if cl.Identity == nil {
+		token, projectID, expires, err := cl.c.Others.Login(ctx, project, name, key)
+		return token, cl.Objects.Prefix() + projectID, expires, err
 	}
 	in := identity.DomainRef{ID: identity.DefaultDomain}
 	token, info, err := cl.Identity.Authenticate(ctx, identity.AuthRequest{Methods: []string{"password"}, User: identity.NameRef{Name: name, Domain: in}, Password: key,
@@ -135,9 +160,9 @@ func (cl *Cloud) objectLogin(ctx context.Context, user, key string) (token, acco
 // ec2Keys is the edge from the object store's S3 to identity: the secret behind an
 // access key, and who has it. What was found is kept for a few seconds.
 type ec2Keys struct {
-	identity *identity.Service
-	mu       sync.Mutex
-	known    map[string]ec2Key
+	find  func(ctx context.Context, access string) (secret string, caller *nacre.Caller, err error)
+	mu    sync.Mutex
+	known map[string]ec2Key
 }
 
 type ec2Key struct {
@@ -174,13 +199,13 @@ func (k *ec2Keys) Key(ctx context.Context, access string) (string, *nacre.Caller
 	return secret, caller, nil
 }
 
-// find asks for the secret, and then has identity say, by a signature made with
+// ec2Key asks for the secret, and then has identity say, by a signature made with
 // it, who stands behind it now.
-func (k *ec2Keys) find(ctx context.Context, access string) (string, *nacre.Caller, error) {
+func (cl *Cloud) ec2Key(ctx context.Context, access string) (string, *nacre.Caller, error) {
 	unknown := nacre.Errorf(nacre.NotFound, "InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.")
 	sum := sha256.Sum256([]byte(access))
-	c, err := k.identity.GetCredential(ctx, hex.EncodeToString(sum[:]))
-	if errors.Is(err, nacre.NotFound) || err == nil && c.Type != "ec2" {
+	typ, blob, err := cl.credential(ctx, hex.EncodeToString(sum[:]))
+	if errors.Is(err, nacre.NotFound) || err == nil && typ != "ec2" {
 		return "", nil, unknown
 	}
 	if err != nil {
@@ -189,18 +214,37 @@ func (k *ec2Keys) find(ctx context.Context, access string) (string, *nacre.Calle
 	var b struct {
 		Secret string `json:"secret"`
 	}
-	if err := json.Unmarshal([]byte(c.Blob), &b); err != nil {
+	if err := json.Unmarshal([]byte(blob), &b); err != nil {
 		return "", nil, unknown
 	}
 	text := []byte("nacre")
-	info, err := k.identity.ValidateS3(ctx, access, s3api.SignV1(b.Secret, text), text)
+	caller, err := cl.validateS3(ctx, access, s3api.SignV1(b.Secret, text), text)
 	if errors.Is(err, nacre.NotFound) || errors.Is(err, nacre.Unauthenticated) {
 		return "", nil, unknown
 	}
 	if err != nil {
 		return "", nil, err
 	}
+	return b.Secret, caller, nil
+}
+
+func (cl *Cloud) credential(ctx context.Context, id string) (typ, blob string, err error) {
+	if cl.Identity == nil {
+		return cl.c.Others.Credential(ctx, id)
+	}
+	c, err := cl.Identity.Credentials.Get(ctx, id)
+	return c.Type, c.Blob, err
+}
+
+func (cl *Cloud) validateS3(ctx context.Context, access, signature string, text []byte) (*nacre.Caller, error) {
+	if cl.Identity == nil {
+		return cl.c.Others.ValidateS3(ctx, access, signature, text)
+	}
+	info, err := cl.Identity.ValidateS3(ctx, access, signature, text)
+	if err != nil {
+		return nil, err
+	}
 	caller := *info.Caller()
 	caller.Roles = slices.Clone(caller.Roles)
-	return b.Secret, &caller, nil
+	return &caller, nil
 }

@@ -60,7 +60,11 @@ func (w remoteImages) Open(ctx context.Context, region, service, id string) (im 
 // endpoint is where a region's image service is. Regions are told apart without
 // case, as Glance does.
 func (w remoteImages) endpoint(ctx context.Context, region, service string) (string, error) {
-	entries, err := w.cl.Identity.Catalog(ctx)
+	if w.cl.Identity == nil {
+		url, err := w.cl.c.Others.RegionEndpoint(ctx, "image", region, service)
+		return strings.TrimSuffix(strings.TrimRight(url, "/"), "/v2"), err
+	}
+	entries, err := w.cl.Identity.Catalog.Own(ctx)
 	if err != nil {
 		return "", err
 	}

@@ -144,6 +144,13 @@ expect "what the policy allows" 200 "$(curl -s -o /dev/null -w '%{http_code}' "$
 expect "what it does not" 401 "$(curl -s -o /dev/null -w '%{http_code}' "$storage/bucket")"
 aws s3api delete-bucket-policy --bucket bucket
 expect "after the policy" 401 "$(curl -s -o /dev/null -w '%{http_code}' "$storage/bucket/tmp/x")"
+aws s3api put-bucket-cors --bucket bucket --cors-configuration '{"CORSRules": [{"AllowedOrigins": ["http://*.site.test"], "AllowedMethods": ["GET"], "AllowedHeaders": ["*"], "MaxAgeSeconds": 60}]}'
+expect "aws cors" 60 "$(aws s3api get-bucket-cors --bucket bucket --query 'CORSRules[0].MaxAgeSeconds')"
+asks() { curl -s -o /dev/null -w '%{http_code}' -X OPTIONS -H "Origin: $1" -H 'Access-Control-Request-Method: GET' "http://$objects/bucket/copied"; }
+expect "a browser of the site" 200 "$(asks http://www.site.test)"
+expect "a browser of another" 403 "$(asks http://other.test)"
+aws s3api delete-bucket-cors --bucket bucket
+expect "without rules" 403 "$(asks http://www.site.test)"
 ! aws s3api put-bucket-replication --bucket bucket --replication-configuration '{"Role": "r", "Rules": []}' 2>refused || fail "aws: replication was taken"
 grep -q NotImplemented refused || fail "aws: $(cat refused)"
 

@@ -21,6 +21,8 @@
 //     generation says so; over a restart of the agent too, if Dir is set.
 //   - What can't be is Failed, with a reason that a user can read. What may pass is
 //     tried again with growing, jittered pauses.
+//   - A server that moves is served to its new host, and fetched from its old one,
+//     with the ticket of that one move ([Agent.Migrations]).
 //   - Reports may be lost: each state is repeated in full reports.
 package agent
 
@@ -30,6 +32,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"runtime"
 	"sync"
 	"time"
@@ -45,6 +48,11 @@ type Config struct {
 	Driver hypervisor.Driver
 	// Images is handed to the driver for Create.
 	Images hypervisor.Images
+	// Migration is this host's address for [Agent.Migrations], as other hosts reach it;
+	// empty says that servers neither leave this host nor come. Client reaches others;
+	// nil is http.DefaultClient.
+	Migration string
+	Client    *http.Client
 	// Report sends a report to compute; an error has it sent again later.
 	Report func(context.Context, hypervisor.Report) error
 	// Dir remembers, in a small file per server, which generation was reached. It
@@ -112,6 +120,7 @@ func New(cfg Config) (*Agent, error) {
 	case cfg.Report == nil:
 		return nil, errors.New("agent: Config.Report is missing")
 	}
+	cfg.Client = cmp.Or(cfg.Client, http.DefaultClient)
 	cfg.Interval = cmp.Or(cfg.Interval, 20*time.Second)
 	cfg.Batch = cmp.Or(cfg.Batch, 10*time.Millisecond)
 	cfg.Workers = cmp.Or(cfg.Workers, 32)
@@ -233,15 +242,20 @@ func (a *Agent) take(d hypervisor.Desired) {
 		}
 		return
 	}
+	moving := s.want != nil && s.want.Move != nil
 	s.want = &d
 	s.state.Generation = d.Generation
+	if d.Move == nil || d.Move.ID != s.state.Move.ID {
+		s.state.Move = hypervisor.MoveState{}
+	}
 	select {
 	case s.newer <- struct{}{}:
 	default:
 	}
 	if !d.Gone {
 		s.gone = time.Time{}
-	} else if s.cancel != nil {
+	}
+	if (d.Gone || moving) && s.cancel != nil {
 		s.cancel()
 	}
 	a.kick(s)
@@ -311,6 +325,12 @@ func (a *Agent) refresh(ctx context.Context, s *server) {
 		in, err := a.look(ctx, s.id)
 		switch {
 		case err == nil:
+			a.mu.Lock()
+			want := s.want
+			a.mu.Unlock()
+			if want != nil && want.Move != nil && want.Move.Target && !in.Partial && in.Power == hypervisor.Running {
+				a.arrived(s, want)
+			}
 			a.set(s, func(st *hypervisor.State) {
 				st.Power = in.Power
 				if st.Phase == hypervisor.Absent {

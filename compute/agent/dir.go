@@ -19,6 +19,7 @@ import (
 type record struct {
 	Generation int64     `json:"generation"`
 	Boot       int64     `json:"boot"`
+	Build      int64     `json:"build,omitempty"`
 	Built      bool      `json:"built,omitempty"`
 	Failed     bool      `json:"failed,omitempty"`
 	Gone       bool      `json:"gone,omitempty"`

@@ -68,6 +68,7 @@ func (a *Agent) compose(ctx context.Context) (hypervisor.Report, bool) {
 		if err != nil {
 			a.log.WarnContext(ctx, "the host can't be described", "err", err)
 		} else {
+			h.Migration = a.cfg.Migration
 			r.Host = &h
 		}
 	}

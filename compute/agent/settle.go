@@ -96,6 +96,9 @@ func (a *Agent) settled(s *server, want *hypervisor.Desired, in hypervisor.Insta
 	case want.Gone:
 		s.state.Phase, s.gone = hypervisor.Absent, time.Now()
 		s.record = record{Gone: true, GoneAt: s.gone}
+	case want.Move != nil && want.Move.Target && in.ID == "":
+		// Nothing is here (any more), and nothing is to be.
+		s.state.Phase, s.record = hypervisor.Done, record{}
 	default:
 		s.state.Phase = hypervisor.Done
 	}
@@ -113,12 +116,18 @@ func (a *Agent) converge(ctx context.Context, s *server, want *hypervisor.Desire
 	if want.Gone {
 		return hypervisor.Instance{}, a.slot(ctx, a.workers, func() error { return a.cfg.Driver.Delete(ctx, s.id) })
 	}
+	if want.Move != nil {
+		return a.move(ctx, s, want)
+	}
+	if err := a.clear(ctx, s, want); err != nil {
+		return hypervisor.Instance{}, err
+	}
 	a.mu.Lock()
 	rec, known := s.record, s.known
 	a.mu.Unlock()
 	in, err := a.look(ctx, s.id)
 	switch {
-	case errors.Is(err, nacre.NotFound):
+	case errors.Is(err, nacre.NotFound), err == nil && in.Partial:
 		if rec.Built && !rec.Gone {
 			return in, nacre.Errorf(nacre.Conflict, "vanished", "The server was built on this host but is not there any more.")
 		}
@@ -131,17 +140,48 @@ func (a *Agent) converge(ctx context.Context, s *server, want *hypervisor.Desire
 		if err := a.slot(ctx, a.builds, func() error { return a.cfg.Driver.Create(ctx, want.Spec, a.cfg.Images) }); err != nil {
 			return in, err
 		}
-		rec = record{Built: true, Boot: want.Boot}
+		rec = record{Built: true, Boot: want.Boot, Build: want.Build}
 	case reached:
 		return in, nil
 	case !known:
 		// Found, and nothing is remembered: whether the last reboot was done is
 		// anybody's guess, and one too few is the milder mistake.
-		rec.Built, rec.Boot = true, want.Boot
+		rec.Built, rec.Boot, rec.Build = true, want.Boot, want.Build
 	}
 	a.mu.Lock()
 	s.record, s.known = rec, true
 	a.mu.Unlock()
+	return a.power(ctx, s, want)
+}
+
+// clear takes away what is to be made anew.
+func (a *Agent) clear(ctx context.Context, s *server, want *hypervisor.Desired) error {
+	a.mu.Lock()
+	rec, known := s.record, s.known
+	a.mu.Unlock()
+	if !known || rec.Gone || rec.Build >= want.Build {
+		return nil
+	}
+	// First that it is not expected to be there, then that it is not.
+	rec.Built = false
+	a.mu.Lock()
+	s.record = rec
+	err := a.keep(s.id, rec)
+	a.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := a.slot(ctx, a.workers, func() error { return a.cfg.Driver.Delete(ctx, s.id) }); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s.record.Build = want.Build
+	return nil
+}
+
+// power brings a server that is there to the power that is wanted.
+func (a *Agent) power(ctx context.Context, s *server, want *hypervisor.Desired) (in hypervisor.Instance, err error) {
 	ran, stopped := false, false
 	for range 4 {
 		if in, err = a.look(ctx, s.id); err != nil {

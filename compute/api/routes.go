@@ -47,7 +47,7 @@ func New(c Config) http.Handler { return service(c).Handler() }
 func service(c Config) *rest.Service {
 	a := &api{s: c.Compute}
 	var routes []rest.Route
-	for _, rs := range [][]rest.Route{a.versionRoutes(), a.serverRoutes(), a.actionRoutes(), a.serverPartRoutes(), a.flavorRoutes(), a.keypairRoutes(), a.hostRoutes(), a.quotaRoutes(), a.serverGroupRoutes(), a.aggregateRoutes(), a.securityGroupRoutes()} {
+	for _, rs := range [][]rest.Route{a.versionRoutes(), a.serverRoutes(), a.actionRoutes(), a.serverPartRoutes(), a.flavorRoutes(), a.keypairRoutes(), a.hostRoutes(), a.quotaRoutes(), a.serverGroupRoutes(), a.aggregateRoutes(), a.securityGroupRoutes(), a.externalEventRoutes(), a.migrationRoutes()} {
 		routes = append(routes, rs...)
 	}
 	return &rest.Service{

@@ -497,7 +497,7 @@ func (a *api) actionRoutes() []rest.Route {
 			Length *int `json:"length" valid:"lax,null,min=-1"`
 		} `json:"os-getConsoleOutput" valid:"null"`
 	}
-	return []rest.Route{
+	return append([]rest.Route{
 		action("os-start", "os_compute_api:servers:start", deed(compute.Start)),
 		action("os-stop", "os_compute_api:servers:stop", deed(compute.Stop)),
 		action("pause", "os_compute_api:os-pause-server:pause", deed(compute.Pause)),
@@ -542,5 +542,5 @@ func (a *api) actionRoutes() []rest.Route {
 			}
 			return map[string]string{"output": out}, nil
 		}), func(rt *rest.Route) { rt.Status = 200 }),
-	}
+	}, a.moveActions(action)...)
 }

@@ -46,6 +46,20 @@ func TestReadsCostThreeStatements(t *testing.T) {
 
 		sg, err := c.Groups.CreateGroup(computetest.Admin(), "g", "")
 		require.NoError(t, err)
+		moving := c.Boot(computetest.User("p1"), flavor, 1)[0]
+		c.Reach(moving.ID, "ACTIVE")
+		for _, d := range c.Drivers {
+			d.Fault("Migrate", moving.ID, func(ctx context.Context, _ string) error {
+				<-ctx.Done()
+				return ctx.Err()
+			})
+		}
+		require.NoError(t, c.Compute.LiveMigrate(computetest.Admin(), moving.ID, ""))
+		c.Eventually("it is under way", func() bool {
+			ms, err := c.Compute.ServerMigrations(computetest.Admin(), moving.ID, "os_compute_api:servers:migrations:index")
+			require.NoError(t, err)
+			return len(ms) == 1 && ms[0].Status == "running"
+		})
 		asked := 0
 		for _, op := range api.Operations() {
 			if op.Method != "GET" {
@@ -53,6 +67,8 @@ func TestReadsCostThreeStatements(t *testing.T) {
 			}
 			id := last.ID
 			switch {
+			case strings.Contains(op.Path, "/migrations"):
+				id = moving.ID
 			case strings.Contains(op.Path, "/flavors/"):
 				id = private.ID
 			case strings.Contains(op.Path, "/os-server-groups/"):
@@ -67,7 +83,7 @@ func TestReadsCostThreeStatements(t *testing.T) {
 				id = hosts[0].ID
 			}
 			path := strings.NewReplacer("{id}", id, "{project}", "p1", "{class}", "default", "{request}", as[0].RequestID, "{name}", "k", "{tag}", "t", "{label}", "net",
-				"{port}", last.Ports[0].ID, "{alias}", "os-keypairs").Replace(op.Path)
+				"{port}", last.Ports[0].ID, "{alias}", "os-keypairs", "{migration}", "1").Replace(op.Path)
 			path = strings.Replace(path, "{key}", "k", 1)
 			version := "2.96"
 			if op.Max != "" {

@@ -61,7 +61,8 @@ type adminView struct {
 	KernelID      string  `json:"OS-EXT-SRV-ATTR:kernel_id" since:"2.3"`
 	RamdiskID     string  `json:"OS-EXT-SRV-ATTR:ramdisk_id" since:"2.3"`
 	RootDevice    string  `json:"OS-EXT-SRV-ATTR:root_device_name" since:"2.3"`
-	UserData      *string `json:"OS-EXT-SRV-ATTR:user_data" since:"2.3"`
+	// UserData is left out where nova shows it elsewhere.
+	UserData **string `json:"OS-EXT-SRV-ATTR:user_data,omitempty" since:"2.3"`
 }
 
 type nameView struct {
@@ -166,8 +167,9 @@ func (v viewer) server(s *compute.Server) serverView {
 		out.Groups = append(out.Groups, nameView{name})
 	}
 	if v.admin {
+		userData := null(s.UserData)
 		out.adminView = &adminView{Host: null(s.Host), InstanceName: "instance-" + s.ID[:8], Hypervisor: null(s.Host), ReservationID: s.ReservationID, LaunchIndex: s.LaunchIndex,
-			Hostname: s.Hostname, RootDevice: "/dev/vda", UserData: null(s.UserData)}
+			Hostname: s.Hostname, RootDevice: "/dev/vda", UserData: &userData}
 		status := v.hosts[s.Host]
 		out.HostStatus = &status
 	}

@@ -145,6 +145,8 @@ type Instance struct {
 	Power Power  `json:"power"`
 	// Partial is set while Create has not completed.
 	Partial bool `json:"partial,omitempty"`
+	// Moved says that the guest was sent to another host: what is here is what it left.
+	Moved bool `json:"moved,omitempty"`
 	// VCPUs and MemoryMB are what it takes of the host.
 	VCPUs    int `json:"vcpus"`
 	MemoryMB int `json:"memory_mb"`
@@ -159,6 +161,10 @@ type Host struct {
 	Version int    `json:"version"`
 	// Address is the host's own address.
 	Address string `json:"address"`
+	// Migration is where the host's agent serves the files of servers that move
+	// ("https://10.0.0.2:6083"); empty if it does not: no server can leave the host then,
+	// nor come. Its agent fills it in.
+	Migration string `json:"migration,omitempty"`
 	// VCPUs, MemoryMB (MiB) and DiskGB (GiB) are the totals.
 	VCPUs    int `json:"vcpus"`
 	MemoryMB int `json:"memory_mb"`

@@ -17,6 +17,11 @@ type Desired struct {
 	// this destroys; an omission never does.
 	Gone bool `json:"gone,omitempty"`
 	Spec Spec `json:"spec"`
+	// Build counts the times that the server is to be made anew from its image, all it
+	// has on the host being destroyed: 0 is how it is made at first.
+	Build int64 `json:"build,omitempty"`
+	// Move is set while the server is on its way to another host.
+	Move *Move `json:"move,omitempty"`
 	// GraceSeconds is how long a guest may take to turn itself off.
 	GraceSeconds int `json:"grace_seconds"`
 }
@@ -46,6 +51,8 @@ type State struct {
 	Power      Power  `json:"power"`
 	Boot       int64  `json:"boot"`
 	Reason     string `json:"reason,omitempty"`
+	// Move is what became of a Desired's Move.
+	Move MoveState `json:"move,omitzero"`
 }
 
 // Report is what a host's agent tells compute: the states that changed, or all

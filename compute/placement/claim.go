@@ -220,6 +220,35 @@ func (s *Service) Claim(ctx context.Context, consumer, project, user, provider s
 	return s.touch(ctx, provider)
 }
 
+// Transfer gives all that one consumer has to another, in place of whatever that had;
+// in the context's transaction. Hosts keep what is used of them.
+func (s *Service) Transfer(ctx context.Context, from, to, typ string) error {
+	if err := s.Release(ctx, to); err != nil {
+		return err
+	}
+	c, err := s.consumers.Get(ctx, from)
+	if errors.Is(err, store.ErrNoRow) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	as, err := s.allocations.Where(ctx, store.Eq("consumer_id", from))
+	if err != nil {
+		return err
+	}
+	if err := s.Release(ctx, from); err != nil {
+		return err
+	}
+	for i := range as {
+		as[i].ID, as[i].ConsumerID = to+"/"+as[i].ProviderID+"/"+as[i].Class, to
+	}
+	c.ID, c.Type, c.Generation, c.UpdatedAt = to, typ, 1, time.Now().UTC()
+	if err := s.consumers.Insert(ctx, c); err != nil {
+		return err
+	}
+	return s.allocations.Insert(ctx, as...)
+}
+
 // Release gives back all that a consumer has. Nothing to give back is success.
 func (s *Service) Release(ctx context.Context, consumer string) error {
 	return store.InTx(ctx, s.c.Engine, func(ctx context.Context) error {

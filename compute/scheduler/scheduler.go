@@ -23,6 +23,8 @@ type Host struct {
 	Arch       string
 	Type       string
 	Free       placement.Free
+	// Moves says that servers can move to it.
+	Moves bool
 	// Building is how many servers are on their way there.
 	Building int
 }
@@ -33,8 +35,11 @@ type Request struct {
 	// Host, if set, is the only one wanted.
 	Host string
 	// Not lists hosts that failed already.
-	Not       []string
-	Resources placement.Resources
+	Not []string
+	// From is the host that the server moves from, by means of the hosts' own; "" is a
+	// new server. FromType is its hypervisor's type.
+	From, FromType string
+	Resources      placement.Resources
 	// Image properties: architecture, hypervisor type.
 	Image map[string]string
 	// Group is the server's group; nil is none.
@@ -99,6 +104,18 @@ func Filters() []Filter {
 			return r.Host == "" || h.Name == r.Host, "not the host asked for"
 		}},
 		{"RetryFilter", func(h Host, r Request) (bool, string) { return !slices.Contains(r.Not, h.Name), "failed before" }},
+		{"MigrationFilter", func(h Host, r Request) (bool, string) {
+			switch {
+			case r.From == "":
+			case h.Name == r.From:
+				return false, "is where it is"
+			case !h.Moves:
+				return false, "is not set up for servers that move"
+			case h.Type != r.FromType:
+				return false, "has another hypervisor"
+			}
+			return true, ""
+		}},
 		{"AvailabilityZoneFilter", func(h Host, r Request) (bool, string) {
 			return r.Zone == "" || h.Zone == r.Zone, "in zone " + h.Zone
 		}},

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/appcred"
 	"github.com/nacre-cloud/nacre/internal/rest"
 )
 
@@ -12,17 +13,17 @@ func (h *handlers) appCredRoutes() []rest.Route {
 	const all = "/v3/users/{id}/application_credentials"
 	return []rest.Route{
 		{Method: "POST", Path: all, Status: http.StatusCreated, Policy: id("create_application_credential"), Statements: 6, Op: rest.In(func(r *rest.Request, b *appCredEnvelope) (any, error) {
-			n := identity.NewAppCredential{Name: b.AppCred.Name, Description: ptr(b.AppCred.Description), Secret: b.AppCred.Secret, Unrestricted: b.AppCred.Unrestricted}
+			n := appcred.Wanted{Name: b.AppCred.Name, Description: ptr(b.AppCred.Description), Secret: b.AppCred.Secret, Unrestricted: b.AppCred.Unrestricted}
 			if b.AppCred.ExpiresAt.Set && !b.AppCred.ExpiresAt.Null {
 				n.ExpiresAt = &b.AppCred.ExpiresAt.Value
 			}
 			for _, role := range b.AppCred.Roles {
-				n.Roles = append(n.Roles, identity.NameRef{ID: role.ID, Name: role.Name})
+				n.Roles = append(n.Roles, appcred.Role{ID: role.ID, Name: role.Name})
 			}
 			for _, rule := range b.AppCred.AccessRules {
-				n.AccessRules = append(n.AccessRules, identity.AccessRule{ID: rule.ID, Service: rule.Service, Method: rule.Method, Path: rule.Path})
+				n.AccessRules = append(n.AccessRules, appcred.AccessRule{ID: rule.ID, Service: rule.Service, Method: rule.Method, Path: rule.Path})
 			}
-			a, err := h.svc.CreateAppCredential(r.Context(), r.Var("id"), n)
+			a, err := h.svc.AppCredentials.Create(r.Context(), r.Var("id"), n)
 			return object{"application_credential": appCredView(r, &a)}, err
 		})},
 		{Method: "GET", Path: all, Policy: id("list_application_credentials"), Op: rest.Do(func(r *rest.Request) (any, error) {
@@ -30,30 +31,30 @@ func (h *handlers) appCredRoutes() []rest.Route {
 			if err != nil {
 				return nil, err
 			}
-			as, err := h.svc.ListAppCredentials(r.Context(), r.Var("id"), q)
-			return collection(r, "application_credentials", q, as, appCredView, func(a *identity.AppCredential) string { return a.ID }), err
+			as, err := h.svc.AppCredentials.List(r.Context(), r.Var("id"), q)
+			return collection(r, "application_credentials", q, as, appCredView, func(a *appcred.Credential) string { return a.ID }), err
 		})},
 		{Method: "GET", Path: all + "/{credential}", Policy: id("get_application_credential"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			a, err := h.svc.GetAppCredential(r.Context(), r.Var("id"), r.Var("credential"))
+			a, err := h.svc.AppCredentials.Get(r.Context(), r.Var("id"), r.Var("credential"))
 			return object{"application_credential": appCredView(r, &a)}, err
 		})},
 		{Method: "DELETE", Path: all + "/{credential}", Policy: id("delete_application_credential"), Statements: 6, Op: rest.Do(func(r *rest.Request) (any, error) {
-			return nil, h.svc.DeleteAppCredential(r.Context(), r.Var("id"), r.Var("credential"))
+			return nil, h.svc.AppCredentials.Delete(r.Context(), r.Var("id"), r.Var("credential"))
 		})},
 		{Method: "GET", Path: "/v3/users/{id}/access_rules", Policy: id("list_access_rules"), Op: rest.Do(func(r *rest.Request) (any, error) {
 			q, err := query(r)
 			if err != nil {
 				return nil, err
 			}
-			rs, err := h.svc.ListAccessRules(r.Context(), r.Var("id"), q)
-			return collection(r, "access_rules", q, rs, ruleView, func(a *identity.AccessRule) string { return a.ID }), err
+			rs, err := h.svc.AppCredentials.ListAccessRules(r.Context(), r.Var("id"), q)
+			return collection(r, "access_rules", q, rs, ruleView, func(a *appcred.AccessRule) string { return a.ID }), err
 		})},
 		{Method: "GET", Path: "/v3/users/{id}/access_rules/{rule}", Policy: id("get_access_rule"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			a, err := h.svc.GetAccessRule(r.Context(), r.Var("id"), r.Var("rule"))
+			a, err := h.svc.AppCredentials.GetAccessRule(r.Context(), r.Var("id"), r.Var("rule"))
 			return object{"access_rule": ruleView(r, &a)}, err
 		})},
 		{Method: "DELETE", Path: "/v3/users/{id}/access_rules/{rule}", Policy: id("delete_access_rule"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			return nil, h.svc.DeleteAccessRule(r.Context(), r.Var("id"), r.Var("rule"))
+			return nil, h.svc.AppCredentials.DeleteAccessRule(r.Context(), r.Var("id"), r.Var("rule"))
 		})},
 	}
 }
@@ -85,17 +86,17 @@ type appCredRole struct {
 }
 
 type appCredBody struct {
-	identity.AppCredential
+	appcred.Credential
 	ExpiresAt *rest.Naive   `json:"expires_at"`
 	Roles     []appCredRole `json:"roles"`
 	// AccessRules are shown where there are some.
-	AccessRules []identity.AccessRule `json:"access_rules,omitempty"`
-	System      *string               `json:"system"`
-	Links       links                 `json:"links"`
+	AccessRules []appcred.AccessRule `json:"access_rules,omitempty"`
+	System      *string              `json:"system"`
+	Links       links                `json:"links"`
 }
 
-func appCredView(r *rest.Request, a *identity.AppCredential) appCredBody {
-	b := appCredBody{AppCredential: *a, AccessRules: a.AccessRules, Links: self(r, "users", a.UserID, "application_credentials", a.ID)}
+func appCredView(r *rest.Request, a *appcred.Credential) appCredBody {
+	b := appCredBody{Credential: *a, AccessRules: a.AccessRules, Links: self(r, "users", a.UserID, "application_credentials", a.ID)}
 	if a.ExpiresAt != nil {
 		t := rest.Naive(*a.ExpiresAt)
 		b.ExpiresAt = &t
@@ -107,10 +108,10 @@ func appCredView(r *rest.Request, a *identity.AppCredential) appCredBody {
 }
 
 type ruleBody struct {
-	identity.AccessRule
+	appcred.AccessRule
 	Links links `json:"links"`
 }
 
-func ruleView(r *rest.Request, a *identity.AccessRule) ruleBody {
+func ruleView(r *rest.Request, a *appcred.AccessRule) ruleBody {
 	return ruleBody{*a, self(r, "users", a.UserID, "access_rules", a.ID)}
 }

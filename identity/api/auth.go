@@ -10,6 +10,8 @@ import (
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/appcred"
+	"github.com/nacre-cloud/nacre/identity/catalog"
 	"github.com/nacre-cloud/nacre/internal/rest"
 )
 
@@ -26,7 +28,7 @@ func (h *handlers) authRoutes() []rest.Route {
 			return nil, h.svc.RevokeToken(r.Context(), token)
 		})},
 		{Method: "GET", Path: "/v3/auth/catalog", Policy: id("get_auth_catalog"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			c, err := h.svc.Catalog(r.Context())
+			c, err := h.svc.Catalog.Own(r.Context())
 			return object{"catalog": c, "links": object{"self": here(r), "previous": nil, "next": nil}}, err
 		})},
 		{Method: "GET", Path: "/v3/auth/projects", Policy: id("get_auth_projects"), Statements: 9, Op: rest.Do(func(r *rest.Request) (any, error) {
@@ -349,19 +351,19 @@ type tokenBody struct {
 		PasswordExpires *rest.Naive      `json:"password_expires_at,omitempty"`
 		Federation      *tokenFederation `json:"OS-FEDERATION,omitempty"`
 	} `json:"user"`
-	AuditIDs  []string                 `json:"audit_ids"`
-	ExpiresAt rest.Micros              `json:"expires_at"`
-	IssuedAt  rest.Micros              `json:"issued_at"`
-	Project   *placed                  `json:"project,omitempty"`
-	IsDomain  *bool                    `json:"is_domain,omitempty"`
-	Domain    *idName                  `json:"domain,omitempty"`
-	System    map[string]bool          `json:"system,omitempty"`
-	Roles     []idName                 `json:"roles,omitempty"`
-	AppCred   *tokenAppCred            `json:"application_credential,omitempty"`
-	Trust     *tokenTrust              `json:"OS-TRUST:trust,omitempty"`
-	Catalog   *[]identity.CatalogEntry `json:"catalog,omitempty"`
-	SPs       []tokenSP                `json:"service_providers,omitempty"`
-	OAuth     *tokenOAuth              `json:"OS-OAUTH1,omitempty"`
+	AuditIDs  []string         `json:"audit_ids"`
+	ExpiresAt rest.Micros      `json:"expires_at"`
+	IssuedAt  rest.Micros      `json:"issued_at"`
+	Project   *placed          `json:"project,omitempty"`
+	IsDomain  *bool            `json:"is_domain,omitempty"`
+	Domain    *idName          `json:"domain,omitempty"`
+	System    map[string]bool  `json:"system,omitempty"`
+	Roles     []idName         `json:"roles,omitempty"`
+	AppCred   *tokenAppCred    `json:"application_credential,omitempty"`
+	Trust     *tokenTrust      `json:"OS-TRUST:trust,omitempty"`
+	Catalog   *[]catalog.Entry `json:"catalog,omitempty"`
+	SPs       []tokenSP        `json:"service_providers,omitempty"`
+	OAuth     *tokenOAuth      `json:"OS-OAUTH1,omitempty"`
 }
 
 type tokenAppCred struct {
@@ -369,7 +371,7 @@ type tokenAppCred struct {
 	Name       string `json:"name"`
 	Restricted bool   `json:"restricted"`
 	// AccessRules are what the service that asks enforces.
-	AccessRules []identity.AccessRule `json:"access_rules,omitempty"`
+	AccessRules []appcred.AccessRule `json:"access_rules,omitempty"`
 }
 
 type tokenTrust struct {
@@ -418,7 +420,7 @@ func (h *handlers) tokenView(r *rest.Request, i *identity.TokenInfo, catalog boo
 		return nil, err
 	}
 	if catalog && scoped {
-		c, err := h.svc.CatalogFor(r.Context(), i.User.ID, i.ProjectID)
+		c, err := h.svc.Catalog.For(r.Context(), i.User.ID, i.ProjectID)
 		if err != nil {
 			return nil, err
 		}

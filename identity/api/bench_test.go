@@ -15,6 +15,7 @@ import (
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
 	"github.com/nacre-cloud/nacre/identity/api"
+	"github.com/nacre-cloud/nacre/identity/assignment"
 	"github.com/nacre-cloud/nacre/identity/fernet"
 	"github.com/nacre-cloud/nacre/internal/rest"
 	"github.com/nacre-cloud/nacre/store"
@@ -108,8 +109,8 @@ func crowd(b *testing.B, e store.Engine) (*cloud, string) {
 	fill(b, store.NewTable[identity.Project](e, "project"), manyProjects, func(i int) identity.Project {
 		return identity.Project{ID: at(i), DomainID: "default", ParentID: "default", Name: fmt.Sprintf("project-%d", i), Enabled: true}
 	})
-	fill(b, store.NewTable[identity.Assignment](e, "assignment"), manyUsers, func(i int) identity.Assignment {
-		return identity.Assignment{ID: "u" + at(i), UserID: at(i), ProjectID: at(i % manyProjects), RoleID: c.ids.Roles["member"]}
+	fill(b, store.NewTable[assignment.Assignment](e, "assignment"), manyUsers, func(i int) assignment.Assignment {
+		return assignment.Assignment{ID: "u" + at(i), UserID: at(i), ProjectID: at(i % manyProjects), RoleID: c.ids.Roles["member"]}
 	})
 	return c, token
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/nacre-cloud/nacre"
-	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/domainconfig"
 	"github.com/nacre-cloud/nacre/internal/rest"
 )
 
@@ -15,11 +15,11 @@ type configEnvelope struct {
 
 // config reads options by group; with an option the body has it alone, without
 // its group.
-func (b *configEnvelope) config(group, option string) (identity.DomainConfig, error) {
+func (b *configEnvelope) config(group, option string) (domainconfig.Options, error) {
 	if option != "" {
-		return identity.DomainConfig{group: b.Config}, nil
+		return domainconfig.Options{group: b.Config}, nil
 	}
-	out := identity.DomainConfig{}
+	out := domainconfig.Options{}
 	for g, v := range b.Config {
 		options, ok := v.(map[string]any)
 		if !ok {
@@ -31,7 +31,7 @@ func (b *configEnvelope) config(group, option string) (identity.DomainConfig, er
 }
 
 // configView shows one option without its group, as Keystone does.
-func configView(c identity.DomainConfig, group, option string, err error) (any, error) {
+func configView(c domainconfig.Options, group, option string, err error) (any, error) {
 	if err == nil && option != "" {
 		return object{"config": c[group]}, nil
 	}
@@ -46,7 +46,7 @@ func (h *handlers) domainConfigRoutes() []rest.Route {
 			rest.Route{Method: "GET", Path: p, Policy: id("get_domain_config", "get_security_compliance_domain_config"), Op: rest.Do(h.getConfig)},
 			rest.Route{Method: "PATCH", Path: p, Policy: id("update_domain_config"), Unknown: rest.Ignore, Statements: 150, Op: rest.In(h.updateConfig)},
 			rest.Route{Method: "DELETE", Path: p, Policy: id("delete_domain_config"), Statements: 5, Op: rest.Do(func(r *rest.Request) (any, error) {
-				return nil, h.svc.DeleteDomainConfig(r.Context(), r.Var("id"), r.Var("group"), r.Var("option"))
+				return nil, h.svc.DomainConfigs.Delete(r.Context(), r.Var("id"), r.Var("group"), r.Var("option"))
 			})})
 	}
 	// By name: a domain whose id is "config" would make a variable ambiguous.
@@ -62,7 +62,7 @@ func (h *handlers) domainConfigRoutes() []rest.Route {
 func (h *handlers) configDefault(group, path string) rest.Route {
 	group = strings.TrimPrefix(group, "/")
 	return rest.Route{Method: "GET", Path: path, Policy: id("get_domain_config_default"), Op: rest.Do(func(r *rest.Request) (any, error) {
-		c, err := h.svc.DomainConfigDefaults(r.Context(), group, r.Var("option"))
+		c, err := h.svc.DomainConfigs.Defaults(r.Context(), group, r.Var("option"))
 		return configView(c, group, r.Var("option"), err)
 	})}
 }
@@ -72,7 +72,7 @@ func (h *handlers) putConfig(r *rest.Request, b *configEnvelope) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, created, err := h.svc.PutDomainConfig(r.Context(), r.Var("id"), c)
+	out, created, err := h.svc.DomainConfigs.Put(r.Context(), r.Var("id"), c)
 	if created {
 		r.SetStatus(http.StatusCreated)
 	}
@@ -80,7 +80,7 @@ func (h *handlers) putConfig(r *rest.Request, b *configEnvelope) (any, error) {
 }
 
 func (h *handlers) getConfig(r *rest.Request) (any, error) {
-	c, err := h.svc.GetDomainConfig(r.Context(), r.Var("id"), r.Var("group"), r.Var("option"))
+	c, err := h.svc.DomainConfigs.Get(r.Context(), r.Var("id"), r.Var("group"), r.Var("option"))
 	return configView(c, r.Var("group"), r.Var("option"), err)
 }
 
@@ -89,6 +89,6 @@ func (h *handlers) updateConfig(r *rest.Request, b *configEnvelope) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	out, err := h.svc.UpdateDomainConfig(r.Context(), r.Var("id"), r.Var("group"), r.Var("option"), c)
+	out, err := h.svc.DomainConfigs.Update(r.Context(), r.Var("id"), r.Var("group"), r.Var("option"), c)
 	return object{"config": out}, err
 }

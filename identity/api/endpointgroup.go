@@ -3,7 +3,7 @@ package api
 import (
 	"net/http"
 
-	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/catalog"
 	"github.com/nacre-cloud/nacre/internal/rest"
 )
 
@@ -18,23 +18,23 @@ func (h *handlers) endpointGroupRoutes() []rest.Route {
 			if err != nil {
 				return nil, err
 			}
-			gs, err := h.svc.ListEndpointGroups(r.Context(), q)
-			return collection(r, "endpoint_groups", q, gs, endpointGroupView, func(g *identity.EndpointGroup) string { return g.ID }), err
+			gs, err := h.svc.Catalog.ListEndpointGroups(r.Context(), q)
+			return collection(r, "endpoint_groups", q, gs, endpointGroupView, func(g *catalog.EndpointGroup) string { return g.ID }), err
 		})},
 		{Method: "GET", Path: one, Policy: id("get_endpoint_group"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			g, err := h.svc.GetEndpointGroup(r.Context(), r.Var("id"))
+			g, err := h.svc.Catalog.GetEndpointGroup(r.Context(), r.Var("id"))
 			return object{"endpoint_group": endpointGroupView(r, &g)}, err
 		})},
 		{Method: "PATCH", Path: one, Policy: id("update_endpoint_group"), Statements: 5, Op: rest.In(func(r *rest.Request, b *endpointGroupEnvelope) (any, error) {
 			if v := b.Group.ID; v.Set && v.Value != r.Var("id") {
 				return nil, matching(r, map[string]any{"id": v.Value}, "endpoint_group")
 			}
-			g, err := h.svc.UpdateEndpointGroup(r.Context(), r.Var("id"), b.Group.change())
+			g, err := h.svc.Catalog.UpdateEndpointGroup(r.Context(), r.Var("id"), b.Group.change())
 			return object{"endpoint_group": endpointGroupView(r, &g)}, err
 		})},
-		{Method: "DELETE", Path: one, Policy: id("delete_endpoint_group"), Statements: 5, Op: removed(h.svc.DeleteEndpointGroup)},
+		{Method: "DELETE", Path: one, Policy: id("delete_endpoint_group"), Statements: 5, Op: removed(h.svc.Catalog.DeleteEndpointGroup)},
 		{Method: "GET", Path: one + "/endpoints", Policy: id("list_endpoints_associated_with_endpoint_group"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			es, err := h.svc.ListGroupEndpoints(r.Context(), r.Var("id"))
+			es, err := h.svc.Catalog.ListGroupEndpoints(r.Context(), r.Var("id"))
 			return plainList(r, "endpoints", es, endpointView), err
 		})},
 		{Method: "GET", Path: one + "/projects", Policy: id("list_projects_associated_with_endpoint_group"), Op: rest.Do(func(r *rest.Request) (any, error) {
@@ -42,20 +42,20 @@ func (h *handlers) endpointGroupRoutes() []rest.Route {
 			return plainList(r, "projects", ps, projectView), err
 		})},
 		{Method: "GET", Path: "/v3/OS-EP-FILTER/projects/{project}/endpoint_groups", Policy: id("list_endpoint_groups_for_project"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			gs, err := h.svc.ListProjectEndpointGroups(r.Context(), r.Var("project"))
+			gs, err := h.svc.Catalog.ListProjectEndpointGroups(r.Context(), r.Var("project"))
 			return plainList(r, "endpoint_groups", gs, endpointGroupView), err
 		})},
 		{Method: "PUT", Path: pair, Policy: id("add_endpoint_group_to_project"), Statements: 5, Op: rest.Do(func(r *rest.Request) (any, error) {
-			return nil, h.svc.AddEndpointGroupToProject(r.Context(), r.Var("id"), r.Var("project"))
+			return nil, h.svc.Catalog.AddEndpointGroupToProject(r.Context(), r.Var("id"), r.Var("project"))
 		})},
 		{Method: "GET", Path: pair, Policy: id("get_endpoint_group_in_project"), Op: rest.Do(func(r *rest.Request) (any, error) {
 			group, project := r.Var("id"), r.Var("project")
 			return object{"project_endpoint_group": object{
 				"endpoint_group_id": group, "project_id": project, "links": self(r, "OS-EP-FILTER", "endpoint_groups", group, "projects", project),
-			}}, h.svc.CheckEndpointGroupInProject(r.Context(), group, project)
+			}}, h.svc.Catalog.CheckEndpointGroupInProject(r.Context(), group, project)
 		})},
 		{Method: "DELETE", Path: pair, Policy: id("remove_endpoint_group_from_project"), Statements: 4, Op: rest.Do(func(r *rest.Request) (any, error) {
-			return nil, h.svc.RemoveEndpointGroupFromProject(r.Context(), r.Var("id"), r.Var("project"))
+			return nil, h.svc.Catalog.RemoveEndpointGroupFromProject(r.Context(), r.Var("id"), r.Var("project"))
 		})},
 	}
 }
@@ -71,8 +71,8 @@ type endpointGroupFields struct {
 	Filters     map[string]any   `json:"filters"`
 }
 
-func (f *endpointGroupFields) change() identity.EndpointGroupChange {
-	return identity.EndpointGroupChange{Name: ptr(f.Name), Description: ptr(f.Description), Filters: f.Filters}
+func (f *endpointGroupFields) change() catalog.EndpointGroupChange {
+	return catalog.EndpointGroupChange{Name: ptr(f.Name), Description: ptr(f.Description), Filters: f.Filters}
 }
 
 func (h *handlers) createEndpointGroup(r *rest.Request, b *endpointGroupEnvelope) (any, error) {
@@ -81,15 +81,15 @@ func (h *handlers) createEndpointGroup(r *rest.Request, b *endpointGroupEnvelope
 			return nil, need
 		}
 	}
-	g, err := h.svc.CreateEndpointGroup(r.Context(), b.Group.change())
+	g, err := h.svc.Catalog.CreateEndpointGroup(r.Context(), b.Group.change())
 	return object{"endpoint_group": endpointGroupView(r, &g)}, err
 }
 
 type endpointGroupBody struct {
-	identity.EndpointGroup
+	catalog.EndpointGroup
 	Links links `json:"links"`
 }
 
-func endpointGroupView(r *rest.Request, g *identity.EndpointGroup) endpointGroupBody {
+func endpointGroupView(r *rest.Request, g *catalog.EndpointGroup) endpointGroupBody {
 	return endpointGroupBody{*g, self(r, "OS-EP-FILTER", "endpoint_groups", g.ID)}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
 	"github.com/nacre-cloud/nacre/identity/api"
+	"github.com/nacre-cloud/nacre/identity/limit"
 	"github.com/nacre-cloud/nacre/internal/rest"
 	"github.com/nacre-cloud/nacre/store/memstore"
 )
@@ -177,7 +178,7 @@ func TestStrictLimits(t *testing.T) {
 	require.NoError(t, e.Migrate(t.Context(), identity.Schema(), true))
 	_, err := identity.New(identity.Config{Engine: e, LimitModel: "loose"})
 	require.ErrorContains(t, err, "LimitModel")
-	svc, err := identity.New(identity.Config{Engine: e, BcryptCost: 4, LimitModel: identity.StrictLimits})
+	svc, err := identity.New(identity.Config{Engine: e, BcryptCost: 4, LimitModel: limit.Strict})
 	require.NoError(t, err)
 	ids, err := svc.Bootstrap(t.Context(), identity.Bootstrap{Password: "secret", Services: []identity.BootstrapService{{Type: "compute", Name: "nova"}}})
 	require.NoError(t, err)

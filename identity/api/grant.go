@@ -5,12 +5,13 @@ import (
 	"strings"
 
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/assignment"
 	"github.com/nacre-cloud/nacre/internal/rest"
 )
 
 // grantOf reads a grant from a path of any of the forms.
-func grantOf(r *rest.Request) identity.Grant {
-	g := identity.Grant{UserID: r.Var("user"), GroupID: r.Var("group"), ProjectID: r.Var("project"), DomainID: r.Var("domain"), RoleID: r.Var("role")}
+func grantOf(r *rest.Request) assignment.Grant {
+	g := assignment.Grant{UserID: r.Var("user"), GroupID: r.Var("group"), ProjectID: r.Var("project"), DomainID: r.Var("domain"), RoleID: r.Var("role")}
 	g.System = g.ProjectID == "" && g.DomainID == ""
 	g.Inherited = strings.HasSuffix(r.URL.Path, "/inherited_to_projects")
 	return g
@@ -18,16 +19,16 @@ func grantOf(r *rest.Request) identity.Grant {
 
 func (h *handlers) grantRoutes() []rest.Route {
 	list := rest.Do(func(r *rest.Request) (any, error) {
-		rs, err := h.svc.ListGrants(r.Context(), grantOf(r))
+		rs, err := h.svc.Assignments.ListGrants(r.Context(), grantOf(r))
 		q, qerr := query(r)
 		if err == nil {
 			err = qerr
 		}
 		return collection(r, "roles", q, rs, roleView, roleID), err
 	})
-	check := rest.Do(func(r *rest.Request) (any, error) { return nil, h.svc.CheckGrant(r.Context(), grantOf(r)) })
-	create := rest.Do(func(r *rest.Request) (any, error) { return nil, h.svc.CreateGrant(r.Context(), grantOf(r)) })
-	remove := rest.Do(func(r *rest.Request) (any, error) { return nil, h.svc.DeleteGrant(r.Context(), grantOf(r)) })
+	check := rest.Do(func(r *rest.Request) (any, error) { return nil, h.svc.Assignments.CheckGrant(r.Context(), grantOf(r)) })
+	create := rest.Do(func(r *rest.Request) (any, error) { return nil, h.svc.Assignments.CreateGrant(r.Context(), grantOf(r)) })
+	remove := rest.Do(func(r *rest.Request) (any, error) { return nil, h.svc.Assignments.DeleteGrant(r.Context(), grantOf(r)) })
 
 	routes := []rest.Route{{Method: "GET", Path: "/v3/role_assignments", Policy: id("list_role_assignments", "list_role_assignments_for_tree"), Statements: 20, Op: rest.Do(h.listAssignments)}}
 	for _, target := range []string{"/v3/projects/{project}", "/v3/domains/{domain}", "/v3/system", "/v3/OS-INHERIT/projects/{project}", "/v3/OS-INHERIT/domains/{domain}"} {
@@ -64,7 +65,7 @@ func flag(v []string) bool {
 
 func (h *handlers) listAssignments(r *rest.Request) (any, error) {
 	v := r.URL.Query()
-	q := identity.AssignmentQuery{
+	q := assignment.Query{
 		UserID: v.Get("user.id"), GroupID: v.Get("group.id"), RoleID: v.Get("role.id"), ProjectID: v.Get("scope.project.id"), DomainID: v.Get("scope.domain.id"),
 		System: v.Has("scope.system"), Effective: flag(v["effective"]), IncludeSubtree: flag(v["include_subtree"]),
 	}
@@ -72,7 +73,7 @@ func (h *handlers) listAssignments(r *rest.Request) (any, error) {
 		yes := v.Get("scope.OS-INHERIT:inherited_to") == "projects"
 		q.Inherited = &yes
 	}
-	all, err := h.svc.ListAssignments(r.Context(), q)
+	all, err := h.svc.Assignments.List(r.Context(), q)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +105,7 @@ func named(n *identity.AssignmentNames, id, name, domain string) object {
 	return o
 }
 
-func assignmentView(r *rest.Request, v *identity.AssignmentView, n *identity.AssignmentNames) object {
+func assignmentView(r *rest.Request, v *assignment.View, n *identity.AssignmentNames) object {
 	known := n
 	if known == nil {
 		known = &identity.AssignmentNames{}

@@ -9,21 +9,24 @@ import (
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
 	"github.com/nacre-cloud/nacre/identity/awssign"
+	"github.com/nacre-cloud/nacre/identity/catalog"
+	"github.com/nacre-cloud/nacre/identity/credential"
+	"github.com/nacre-cloud/nacre/identity/limit"
 	"github.com/nacre-cloud/nacre/internal/rest"
 )
 
 func (h *handlers) limitRoutes() []rest.Route {
 	return []rest.Route{
 		{Method: "GET", Path: "/v3/limits/model", Policy: id("get_limit_model"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			name, about, err := h.svc.LimitModel(r.Context())
+			name, about, err := h.svc.Limits.Model(r.Context())
 			return object{"model": object{"name": name, "description": about}}, err
 		})},
 		{Method: "POST", Path: "/v3/registered_limits", Status: http.StatusCreated, Policy: id("create_registered_limits"), Statements: 30, Op: rest.In(func(r *rest.Request, b *registeredBatch) (any, error) {
-			ls := make([]identity.RegisteredLimit, len(b.Limits))
+			ls := make([]limit.RegisteredLimit, len(b.Limits))
 			for i, f := range b.Limits {
-				ls[i] = identity.RegisteredLimit{ServiceID: f.ServiceID, RegionID: identity.Ref(f.RegionID), ResourceName: f.ResourceName, DefaultLimit: f.DefaultLimit, Description: f.Description}
+				ls[i] = limit.RegisteredLimit{ServiceID: f.ServiceID, RegionID: identity.Ref(f.RegionID), ResourceName: f.ResourceName, DefaultLimit: f.DefaultLimit, Description: f.Description}
 			}
-			ls, err := h.svc.CreateRegisteredLimits(r.Context(), ls)
+			ls, err := h.svc.Limits.CreateRegisteredLimits(r.Context(), ls)
 			views := make([]registeredBody, len(ls))
 			for i := range ls {
 				views[i] = registeredView(r, &ls[i])
@@ -35,27 +38,27 @@ func (h *handlers) limitRoutes() []rest.Route {
 			if err != nil {
 				return nil, err
 			}
-			ls, err := h.svc.ListRegisteredLimits(r.Context(), q)
-			return collection(r, "registered_limits", q, ls, registeredView, func(l *identity.RegisteredLimit) string { return l.ID }), err
+			ls, err := h.svc.Limits.ListRegisteredLimits(r.Context(), q)
+			return collection(r, "registered_limits", q, ls, registeredView, func(l *limit.RegisteredLimit) string { return l.ID }), err
 		})},
 		{Method: "GET", Path: "/v3/registered_limits/{id}", Policy: id("get_registered_limit"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			l, err := h.svc.GetRegisteredLimit(r.Context(), r.Var("id"))
+			l, err := h.svc.Limits.GetRegisteredLimit(r.Context(), r.Var("id"))
 			return object{"registered_limit": registeredView(r, &l)}, err
 		})},
 		{Method: "PATCH", Path: "/v3/registered_limits/{id}", Policy: id("update_registered_limit"), Statements: 8, Op: rest.In(func(r *rest.Request, b *registeredEnvelope) (any, error) {
-			l, err := h.svc.UpdateRegisteredLimit(r.Context(), r.Var("id"), b.Limit.change())
+			l, err := h.svc.Limits.UpdateRegisteredLimit(r.Context(), r.Var("id"), b.Limit.change())
 			return object{"registered_limit": registeredView(r, &l)}, err
 		})},
 		{Method: "DELETE", Path: "/v3/registered_limits/{id}", Policy: id("delete_registered_limit"), Statements: 5, Op: rest.Do(func(r *rest.Request) (any, error) {
-			return nil, h.svc.DeleteRegisteredLimit(r.Context(), r.Var("id"))
+			return nil, h.svc.Limits.DeleteRegisteredLimit(r.Context(), r.Var("id"))
 		})},
 		{Method: "POST", Path: "/v3/limits", Status: http.StatusCreated, Policy: id("create_limits"), Statements: 30, Op: rest.In(func(r *rest.Request, b *limitBatch) (any, error) {
-			ls := make([]identity.Limit, len(b.Limits))
+			ls := make([]limit.Limit, len(b.Limits))
 			for i, f := range b.Limits {
-				ls[i] = identity.Limit{ProjectID: identity.Ref(f.ProjectID), DomainID: identity.Ref(f.DomainID), ServiceID: f.ServiceID, RegionID: identity.Ref(f.RegionID),
+				ls[i] = limit.Limit{ProjectID: identity.Ref(f.ProjectID), DomainID: identity.Ref(f.DomainID), ServiceID: f.ServiceID, RegionID: identity.Ref(f.RegionID),
 					ResourceName: f.ResourceName, ResourceLimit: f.ResourceLimit, Description: f.Description}
 			}
-			ls, err := h.svc.CreateLimits(r.Context(), ls)
+			ls, err := h.svc.Limits.CreateLimits(r.Context(), ls)
 			views := make([]limitBody, len(ls))
 			for i := range ls {
 				views[i] = limitView(r, &ls[i])
@@ -67,19 +70,19 @@ func (h *handlers) limitRoutes() []rest.Route {
 			if err != nil {
 				return nil, err
 			}
-			ls, err := h.svc.ListLimits(r.Context(), q)
-			return collection(r, "limits", q, ls, limitView, func(l *identity.Limit) string { return l.ID }), err
+			ls, err := h.svc.Limits.ListLimits(r.Context(), q)
+			return collection(r, "limits", q, ls, limitView, func(l *limit.Limit) string { return l.ID }), err
 		})},
 		{Method: "GET", Path: "/v3/limits/{id}", Policy: id("get_limit"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			l, err := h.svc.GetLimit(r.Context(), r.Var("id"))
+			l, err := h.svc.Limits.GetLimit(r.Context(), r.Var("id"))
 			return object{"limit": limitView(r, &l)}, err
 		})},
 		{Method: "PATCH", Path: "/v3/limits/{id}", Policy: id("update_limit"), Op: rest.In(func(r *rest.Request, b *limitEnvelope) (any, error) {
-			l, err := h.svc.UpdateLimit(r.Context(), r.Var("id"), identity.LimitChange{Limit: ptr(b.Limit.ResourceLimit), Description: ptr(b.Limit.Description)})
+			l, err := h.svc.Limits.UpdateLimit(r.Context(), r.Var("id"), limit.Change{Limit: ptr(b.Limit.ResourceLimit), Description: ptr(b.Limit.Description)})
 			return object{"limit": limitView(r, &l)}, err
 		})},
 		{Method: "DELETE", Path: "/v3/limits/{id}", Policy: id("delete_limit"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			return nil, h.svc.DeleteLimit(r.Context(), r.Var("id"))
+			return nil, h.svc.Limits.DeleteLimit(r.Context(), r.Var("id"))
 		})},
 	}
 }
@@ -106,16 +109,16 @@ type registeredFields struct {
 	Description  rest.Opt[string] `json:"description" valid:"null"`
 }
 
-func (f *registeredFields) change() identity.LimitChange {
-	return identity.LimitChange{ServiceID: ptr(f.ServiceID), RegionID: ptr(f.RegionID), ResourceName: ptr(f.ResourceName), Limit: ptr(f.DefaultLimit), Description: ptr(f.Description)}
+func (f *registeredFields) change() limit.Change {
+	return limit.Change{ServiceID: ptr(f.ServiceID), RegionID: ptr(f.RegionID), ResourceName: ptr(f.ResourceName), Limit: ptr(f.DefaultLimit), Description: ptr(f.Description)}
 }
 
 type registeredBody struct {
-	identity.RegisteredLimit
+	limit.RegisteredLimit
 	Links links `json:"links"`
 }
 
-func registeredView(r *rest.Request, l *identity.RegisteredLimit) registeredBody {
+func registeredView(r *rest.Request, l *limit.RegisteredLimit) registeredBody {
 	return registeredBody{*l, self(r, "registered_limits", l.ID)}
 }
 
@@ -139,11 +142,11 @@ type limitEnvelope struct {
 }
 
 type limitBody struct {
-	identity.Limit
+	limit.Limit
 	Links links `json:"links"`
 }
 
-func limitView(r *rest.Request, l *identity.Limit) limitBody {
+func limitView(r *rest.Request, l *limit.Limit) limitBody {
 	return limitBody{*l, self(r, "limits", l.ID)}
 }
 
@@ -155,7 +158,7 @@ func (h *handlers) policyRoutes() []rest.Route {
 					return nil, need
 				}
 			}
-			p, err := h.svc.CreatePolicy(r.Context(), b.Policy.change())
+			p, err := h.svc.Catalog.CreatePolicy(r.Context(), b.Policy.change())
 			return object{"policy": policyView(r, &p)}, err
 		})},
 		{Method: "GET", Path: "/v3/policies", Policy: id("list_policies"), Op: rest.Do(func(r *rest.Request) (any, error) {
@@ -163,22 +166,22 @@ func (h *handlers) policyRoutes() []rest.Route {
 			if err != nil {
 				return nil, err
 			}
-			ps, err := h.svc.ListPolicies(r.Context(), q)
-			return collection(r, "policies", q, ps, policyView, func(p *identity.PolicyDocument) string { return p.ID }), err
+			ps, err := h.svc.Catalog.ListPolicies(r.Context(), q)
+			return collection(r, "policies", q, ps, policyView, func(p *catalog.PolicyDocument) string { return p.ID }), err
 		})},
 		{Method: "GET", Path: "/v3/policies/{id}", Policy: id("get_policy"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			p, err := h.svc.GetPolicy(r.Context(), r.Var("id"))
+			p, err := h.svc.Catalog.GetPolicy(r.Context(), r.Var("id"))
 			return object{"policy": policyView(r, &p)}, err
 		})},
 		{Method: "PATCH", Path: "/v3/policies/{id}", Policy: id("update_policy"), Unknown: rest.Keep, Op: rest.In(func(r *rest.Request, b *policyEnvelope) (any, error) {
 			if err := matching(r, b.Policy.Extra, "policy"); err != nil {
 				return nil, err
 			}
-			p, err := h.svc.UpdatePolicy(r.Context(), r.Var("id"), b.Policy.change())
+			p, err := h.svc.Catalog.UpdatePolicy(r.Context(), r.Var("id"), b.Policy.change())
 			return object{"policy": policyView(r, &p)}, err
 		})},
 		{Method: "DELETE", Path: "/v3/policies/{id}", Policy: id("delete_policy"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			return nil, h.svc.DeletePolicy(r.Context(), r.Var("id"))
+			return nil, h.svc.Catalog.DeletePolicy(r.Context(), r.Var("id"))
 		})},
 	}
 }
@@ -193,16 +196,16 @@ type policyFields struct {
 	Extra map[string]any   `json:"-" extra:"true"`
 }
 
-func (f *policyFields) change() identity.PolicyChange {
-	return identity.PolicyChange{Type: ptr(f.Type), Blob: ptr(f.Blob), Extra: unknown(f.Extra)}
+func (f *policyFields) change() catalog.PolicyChange {
+	return catalog.PolicyChange{Type: ptr(f.Type), Blob: ptr(f.Blob), Extra: unknown(f.Extra)}
 }
 
 type policyBody struct {
-	identity.PolicyDocument
+	catalog.PolicyDocument
 	Links links `json:"links"`
 }
 
-func policyView(r *rest.Request, p *identity.PolicyDocument) policyBody {
+func policyView(r *rest.Request, p *catalog.PolicyDocument) policyBody {
 	return policyBody{*p, self(r, "policies", p.ID)}
 }
 
@@ -215,7 +218,7 @@ func (h *handlers) credentialRoutes() []rest.Route {
 					return nil, need
 				}
 			}
-			c, err := h.svc.CreateCredential(r.Context(), b.Credential.change())
+			c, err := h.svc.Credentials.Create(r.Context(), b.Credential.change())
 			return object{"credential": credentialView(r, &c)}, err
 		})},
 		{Method: "GET", Path: "/v3/credentials", Policy: id("list_credentials", "get_credential"), Op: rest.Do(func(r *rest.Request) (any, error) {
@@ -223,31 +226,31 @@ func (h *handlers) credentialRoutes() []rest.Route {
 			if err != nil {
 				return nil, err
 			}
-			cs, err := h.svc.ListCredentials(r.Context(), q)
-			return collection(r, "credentials", q, cs, credentialView, func(c *identity.Credential) string { return c.ID }), err
+			cs, err := h.svc.Credentials.List(r.Context(), q)
+			return collection(r, "credentials", q, cs, credentialView, func(c *credential.Credential) string { return c.ID }), err
 		})},
 		{Method: "GET", Path: "/v3/credentials/{id}", Policy: id("get_credential"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			c, err := h.svc.GetCredential(r.Context(), r.Var("id"))
+			c, err := h.svc.Credentials.Get(r.Context(), r.Var("id"))
 			return object{"credential": credentialView(r, &c)}, err
 		})},
 		{Method: "PATCH", Path: "/v3/credentials/{id}", Policy: id("update_credential"), Unknown: rest.Keep, Statements: 4, Op: rest.In(func(r *rest.Request, b *credentialEnvelope) (any, error) {
 			if err := matching(r, b.Credential.Extra, "credential"); err != nil {
 				return nil, err
 			}
-			c, err := h.svc.UpdateCredential(r.Context(), r.Var("id"), b.Credential.change())
+			c, err := h.svc.Credentials.Update(r.Context(), r.Var("id"), b.Credential.change())
 			return object{"credential": credentialView(r, &c)}, err
 		})},
 		{Method: "DELETE", Path: "/v3/credentials/{id}", Policy: id("delete_credential"), Statements: 4, Op: rest.Do(func(r *rest.Request) (any, error) {
-			return nil, h.svc.DeleteCredential(r.Context(), r.Var("id"))
+			return nil, h.svc.Credentials.Delete(r.Context(), r.Var("id"))
 		})},
 		{Method: "POST", Path: "/v3/s3tokens", Policy: id("s3tokens_validate"), Unknown: rest.Ignore, Statements: 14, Op: rest.In(h.validateS3)},
 		{Method: "POST", Path: "/v3/ec2tokens", Policy: id("ec2tokens_validate"), Unknown: rest.Ignore, Statements: 20, Op: rest.In(h.validateEC2)},
 		{Method: "POST", Path: ec2, Status: http.StatusCreated, Policy: id("ec2_create_credential"), Statements: 4, Op: rest.In(func(r *rest.Request, b *ec2Body) (any, error) {
-			c, err := h.svc.CreateEC2(r.Context(), r.Var("id"), b.TenantID)
+			c, err := h.svc.Credentials.CreateEC2(r.Context(), r.Var("id"), b.TenantID)
 			return object{"credential": ec2View(r, &c)}, err
 		})},
 		{Method: "GET", Path: ec2, Policy: id("ec2_list_credentials"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			cs, err := h.svc.ListEC2(r.Context(), r.Var("id"))
+			cs, err := h.svc.Credentials.ListEC2(r.Context(), r.Var("id"))
 			views := make([]ec2Full, len(cs))
 			for i := range cs {
 				views[i] = ec2View(r, &cs[i])
@@ -255,11 +258,11 @@ func (h *handlers) credentialRoutes() []rest.Route {
 			return object{"credentials": views, "links": object{"self": here(r), "previous": nil, "next": nil}}, err
 		})},
 		{Method: "GET", Path: ec2 + "/{access}", Policy: id("ec2_get_credential"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			c, err := h.svc.GetEC2(r.Context(), r.Var("id"), r.Var("access"))
+			c, err := h.svc.Credentials.GetEC2(r.Context(), r.Var("id"), r.Var("access"))
 			return object{"credential": ec2View(r, &c)}, err
 		})},
 		{Method: "DELETE", Path: ec2 + "/{access}", Policy: id("ec2_delete_credential"), Statements: 5, Op: rest.Do(func(r *rest.Request) (any, error) {
-			return nil, h.svc.DeleteEC2(r.Context(), r.Var("id"), r.Var("access"))
+			return nil, h.svc.Credentials.DeleteEC2(r.Context(), r.Var("id"), r.Var("access"))
 		})},
 	}
 }
@@ -348,11 +351,11 @@ type ec2Body struct {
 }
 
 type ec2Full struct {
-	identity.EC2Credential
+	credential.EC2
 	Links links `json:"links"`
 }
 
-func ec2View(r *rest.Request, c *identity.EC2Credential) ec2Full {
+func ec2View(r *rest.Request, c *credential.EC2) ec2Full {
 	return ec2Full{*c, self(r, "users", c.UserID, "credentials", "OS-EC2", c.Access)}
 }
 
@@ -368,15 +371,15 @@ type credentialFields struct {
 	Extra     map[string]any   `json:"-" extra:"true"`
 }
 
-func (f *credentialFields) change() identity.CredentialChange {
-	return identity.CredentialChange{UserID: ptr(f.UserID), ProjectID: ptr(f.ProjectID), Type: ptr(f.Type), Blob: ptr(f.Blob), Extra: unknown(f.Extra)}
+func (f *credentialFields) change() credential.Change {
+	return credential.Change{UserID: ptr(f.UserID), ProjectID: ptr(f.ProjectID), Type: ptr(f.Type), Blob: ptr(f.Blob), Extra: unknown(f.Extra)}
 }
 
 type credentialBody struct {
-	identity.Credential
+	credential.Credential
 	Links links `json:"links"`
 }
 
-func credentialView(r *rest.Request, c *identity.Credential) credentialBody {
+func credentialView(r *rest.Request, c *credential.Credential) credentialBody {
 	return credentialBody{*c, self(r, "credentials", c.ID)}
 }

@@ -158,14 +158,14 @@ func (h *handlers) accessTokenRoutes() []rest.Route {
 			if err != nil {
 				return nil, err
 			}
-			rs, err := h.svc.RolesByID(r.Context(), ids)
+			rs, err := h.svc.Assignments.Roles(r.Context(), ids)
 			return plainList(r, "roles", rs, roleView), err
 		})},
 		{Method: "GET", Path: path + "/{id}/roles/{role}", Policy: id("get_access_token_role"), Op: rest.Do(func(r *rest.Request) (any, error) {
 			if err := o.AccessTokenRole(r.Context(), r.Var("user"), r.Var("id"), r.Var("role")); err != nil {
 				return nil, err
 			}
-			rs, err := h.svc.RolesByID(r.Context(), []string{r.Var("role")})
+			rs, err := h.svc.Assignments.Roles(r.Context(), []string{r.Var("role")})
 			if err != nil || len(rs) == 0 {
 				return nil, err
 			}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/limit"
 	"github.com/nacre-cloud/nacre/internal/rest"
 )
 
@@ -211,7 +212,7 @@ func (o orNull) MarshalJSON() ([]byte, error) { return json.Marshal(o.v) }
 
 type relative struct {
 	projectBody
-	Limits []identity.Limit `json:"limits,omitempty"`
+	Limits []limit.Limit `json:"limits,omitempty"`
 }
 
 // relatives are the parents or children that the caller has a role on.
@@ -220,9 +221,13 @@ func (h *handlers) relatives(r *rest.Request, ps []identity.Project, limits bool
 	if err != nil {
 		return nil, err
 	}
-	var of map[string][]identity.Limit
+	var of map[string][]limit.Limit
 	if limits {
-		if of, err = h.svc.LimitsOf(r.Context(), ps); err != nil {
+		ids := make([]string, len(ps))
+		for i := range ps {
+			ids[i] = ps[i].ID
+		}
+		if of, err = h.svc.Limits.Of(r.Context(), ids); err != nil {
 			return nil, err
 		}
 	}

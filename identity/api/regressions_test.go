@@ -15,7 +15,9 @@ import (
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
 	"github.com/nacre-cloud/nacre/identity/api"
+	"github.com/nacre-cloud/nacre/identity/assignment"
 	"github.com/nacre-cloud/nacre/identity/fernet"
+	"github.com/nacre-cloud/nacre/identity/password"
 	"github.com/nacre-cloud/nacre/internal/policy"
 	"github.com/nacre-cloud/nacre/internal/rest"
 	"github.com/nacre-cloud/nacre/store/memstore"
@@ -31,7 +33,7 @@ func (c *cloud) person(name, role, project string) (id, token string) {
 	pw := "pw-" + name
 	u, err := c.svc.CreateUser(root, identity.UserChange{Name: &name, Password: &pw})
 	require.NoError(c.t, err)
-	require.NoError(c.t, c.svc.CreateGrant(root, identity.Grant{UserID: u.ID, ProjectID: project, RoleID: c.ids.Roles[role]}))
+	require.NoError(c.t, c.svc.Assignments.CreateGrant(root, assignment.Grant{UserID: u.ID, ProjectID: project, RoleID: c.ids.Roles[role]}))
 	return u.ID, c.enter(name, pw, project)
 }
 
@@ -65,7 +67,7 @@ func TestEC2CredentialsStayInBounds(t *testing.T) {
 	c := newCloud(t)
 	p, q := c.project("p"), c.project("q")
 	alice, token := c.person("alice", "manager", p)
-	require.NoError(t, c.svc.CreateGrant(nacre.AsService(t.Context(), "test"), identity.Grant{UserID: alice, ProjectID: q, RoleID: c.ids.Roles["member"]}))
+	require.NoError(t, c.svc.Assignments.CreateGrant(nacre.AsService(t.Context(), "test"), assignment.Grant{UserID: alice, ProjectID: q, RoleID: c.ids.Roles["member"]}))
 	bob, _ := c.person("bob", "member", p)
 	code, _, m := c.do("POST", "/v3/users/"+alice+"/application_credentials", token, `{"application_credential":{"name":"a","unrestricted":true,"roles":[{"name":"member"}]}}`)
 	require.Equal(t, 201, code, m)
@@ -112,7 +114,7 @@ func TestLockoutIsNotTold(t *testing.T) {
 	e := memstore.New(memstore.Options{})
 	defer func() { require.NoError(t, e.Close()) }()
 	require.NoError(t, e.Migrate(t.Context(), identity.Schema(), true))
-	svc, err := identity.New(identity.Config{Engine: e, BcryptCost: 4, Compliance: identity.Compliance{LockoutAttempts: 2}})
+	svc, err := identity.New(identity.Config{Engine: e, BcryptCost: 4, Compliance: password.Compliance{LockoutAttempts: 2}})
 	require.NoError(t, err)
 	ids, err := svc.Bootstrap(t.Context(), identity.Bootstrap{Password: "secret"})
 	require.NoError(t, err)

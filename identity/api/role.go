@@ -3,7 +3,7 @@ package api
 import (
 	"net/http"
 
-	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/assignment"
 	"github.com/nacre-cloud/nacre/internal/rest"
 )
 
@@ -13,7 +13,7 @@ func (h *handlers) roleRoutes() []rest.Route {
 			if err := required("name", "role", b.Role.Name.Set); err != nil {
 				return nil, err
 			}
-			v, err := h.svc.CreateRole(r.Context(), b.Role.change())
+			v, err := h.svc.Assignments.CreateRole(r.Context(), b.Role.change())
 			return object{"role": roleView(r, &v)}, err
 		})},
 		{Method: "GET", Path: "/v3/roles", Policy: id("list_roles", "list_domain_roles"), Op: rest.Do(func(r *rest.Request) (any, error) {
@@ -21,45 +21,45 @@ func (h *handlers) roleRoutes() []rest.Route {
 			if err != nil {
 				return nil, err
 			}
-			rs, err := h.svc.ListRoles(r.Context(), q)
+			rs, err := h.svc.Assignments.ListRoles(r.Context(), q)
 			return collection(r, "roles", q, rs, roleView, roleID), err
 		})},
 		{Method: "GET", Path: "/v3/roles/{id}", Policy: id("get_role", "get_domain_role"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			v, err := h.svc.GetRole(r.Context(), r.Var("id"))
+			v, err := h.svc.Assignments.GetRole(r.Context(), r.Var("id"))
 			return object{"role": roleView(r, &v)}, err
 		})},
 		{Method: "PATCH", Path: "/v3/roles/{id}", Policy: id("update_role", "update_domain_role"), Unknown: rest.Keep, Statements: 6, Op: rest.In(func(r *rest.Request, b *roleEnvelope) (any, error) {
 			if err := matching(r, b.Role.Extra, "role"); err != nil {
 				return nil, err
 			}
-			v, err := h.svc.UpdateRole(r.Context(), r.Var("id"), b.Role.change())
+			v, err := h.svc.Assignments.UpdateRole(r.Context(), r.Var("id"), b.Role.change())
 			return object{"role": roleView(r, &v)}, err
 		})},
 		{Method: "DELETE", Path: "/v3/roles/{id}", Policy: id("delete_role", "delete_domain_role"), Statements: 8, Op: rest.Do(func(r *rest.Request) (any, error) {
-			return nil, h.svc.DeleteRole(r.Context(), r.Var("id"))
+			return nil, h.svc.Assignments.DeleteRole(r.Context(), r.Var("id"))
 		})},
 
 		{Method: "GET", Path: "/v3/roles/{id}/implies", Policy: id("list_implied_roles"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			v, err := h.svc.ListImplied(r.Context(), r.Var("id"))
+			v, err := h.svc.Assignments.ListImplied(r.Context(), r.Var("id"))
 			return object{"role_inference": inferenceView(r, &v), "links": object{"self": here(r)}}, err
 		})},
 		{Method: "PUT", Path: "/v3/roles/{id}/implies/{implied}", Status: http.StatusCreated, Policy: id("create_implied_role"), Statements: 6, Op: rest.Do(func(r *rest.Request) (any, error) {
-			v, err := h.svc.CreateImplied(r.Context(), r.Var("id"), r.Var("implied"))
+			v, err := h.svc.Assignments.CreateImplied(r.Context(), r.Var("id"), r.Var("implied"))
 			return oneInference(r, &v), err
 		})},
 		{Method: "GET", Path: "/v3/roles/{id}/implies/{implied}", Policy: id("get_implied_role"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			v, err := h.svc.GetImplied(r.Context(), r.Var("id"), r.Var("implied"))
+			v, err := h.svc.Assignments.GetImplied(r.Context(), r.Var("id"), r.Var("implied"))
 			return oneInference(r, &v), err
 		})},
 		{Method: "HEAD", Path: "/v3/roles/{id}/implies/{implied}", Status: http.StatusNoContent, Policy: id("get_implied_role"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			_, err := h.svc.GetImplied(r.Context(), r.Var("id"), r.Var("implied"))
+			_, err := h.svc.Assignments.GetImplied(r.Context(), r.Var("id"), r.Var("implied"))
 			return nil, err
 		})},
 		{Method: "DELETE", Path: "/v3/roles/{id}/implies/{implied}", Policy: id("delete_implied_role"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			return nil, h.svc.DeleteImplied(r.Context(), r.Var("id"), r.Var("implied"))
+			return nil, h.svc.Assignments.DeleteImplied(r.Context(), r.Var("id"), r.Var("implied"))
 		})},
 		{Method: "GET", Path: "/v3/role_inferences", Policy: id("list_role_inference_rules"), Op: rest.Do(func(r *rest.Request) (any, error) {
-			all, err := h.svc.ListInferences(r.Context())
+			all, err := h.svc.Assignments.ListInferences(r.Context())
 			views := make([]object, len(all))
 			for i := range all {
 				views[i] = inferenceView(r, &all[i])
@@ -81,27 +81,27 @@ type roleFields struct {
 	Extra       map[string]any   `json:"-" extra:"true"`
 }
 
-func (f *roleFields) change() identity.RoleChange {
-	return identity.RoleChange{Name: ptr(f.Name), Description: ptr(f.Description), DomainID: ptr(f.DomainID), Options: f.Options, Extra: unknown(f.Extra)}
+func (f *roleFields) change() assignment.RoleChange {
+	return assignment.RoleChange{Name: ptr(f.Name), Description: ptr(f.Description), DomainID: ptr(f.DomainID), Options: f.Options, Extra: unknown(f.Extra)}
 }
 
 type roleBody struct {
-	identity.Role
+	assignment.Role
 	Links links `json:"links"`
 }
 
-func roleView(r *rest.Request, v *identity.Role) roleBody {
+func roleView(r *rest.Request, v *assignment.Role) roleBody {
 	return roleBody{*v, self(r, "roles", v.ID)}
 }
 
-func roleID(v *identity.Role) string { return v.ID }
+func roleID(v *assignment.Role) string { return v.ID }
 
 // brief is a role in an inference.
-func brief(r *rest.Request, v *identity.Role) object {
+func brief(r *rest.Request, v *assignment.Role) object {
 	return object{"id": v.ID, "name": v.Name, "description": v.Description, "links": self(r, "roles", v.ID)}
 }
 
-func inferenceView(r *rest.Request, v *identity.Inference) object {
+func inferenceView(r *rest.Request, v *assignment.Inference) object {
 	implies := make([]object, len(v.Implies))
 	for i := range v.Implies {
 		implies[i] = brief(r, &v.Implies[i])
@@ -109,7 +109,7 @@ func inferenceView(r *rest.Request, v *identity.Inference) object {
 	return object{"prior_role": brief(r, &v.Prior), "implies": implies}
 }
 
-func oneInference(r *rest.Request, v *identity.Inference) object {
+func oneInference(r *rest.Request, v *assignment.Inference) object {
 	if len(v.Implies) == 0 {
 		return nil
 	}

@@ -37,7 +37,7 @@ func New(svc *identity.Service, cfg Config) http.Handler {
 
 // Operations are the routes, for documents and matrices.
 func Operations() []nacre.Operation {
-	s := &rest.Service{Name: "identity", Dialect: rest.Keystone(), Routes: routes(nil, Config{})}
+	s := &rest.Service{Name: "identity", Dialect: rest.Keystone(), Routes: routes(&identity.Service{}, Config{})}
 	return s.Operations()
 }
 

@@ -13,6 +13,8 @@ import (
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
 	"github.com/nacre-cloud/nacre/identity/api"
+	"github.com/nacre-cloud/nacre/identity/appcred"
+	"github.com/nacre-cloud/nacre/identity/assignment"
 	"github.com/nacre-cloud/nacre/identity/authn"
 	"github.com/nacre-cloud/nacre/internal/rest"
 	"github.com/nacre-cloud/nacre/store/memstore"
@@ -46,7 +48,7 @@ func newCloud(t *testing.T) (*cloud, *authn.Remote) {
 		pw := name + "pw"
 		u, err := svc.CreateUser(root, identity.UserChange{Name: &name, Password: &pw})
 		require.NoError(t, err)
-		require.NoError(t, svc.CreateGrant(root, identity.Grant{UserID: u.ID, ProjectID: ids.ProjectID, RoleID: ids.Roles[role]}))
+		require.NoError(t, svc.Assignments.CreateGrant(root, assignment.Grant{UserID: u.ID, ProjectID: ids.ProjectID, RoleID: ids.Roles[role]}))
 	}
 	c := &cloud{t: t, svc: svc}
 	c.http = &http.Client{Transport: c}
@@ -156,7 +158,7 @@ func TestAccessRules(t *testing.T) {
 	c, remote := newCloud(t)
 	alice, err := c.svc.ValidateToken(t.Context(), c.token("alice", "alicepw"))
 	require.NoError(t, err)
-	app, err := c.svc.CreateAppCredential(nacre.WithCaller(t.Context(), alice), alice.UserID, identity.NewAppCredential{Name: "robot", AccessRules: []identity.AccessRule{
+	app, err := c.svc.AppCredentials.Create(nacre.WithCaller(t.Context(), alice), alice.UserID, appcred.Wanted{Name: "robot", AccessRules: []appcred.AccessRule{
 		{Service: "compute", Method: "GET", Path: "/v2.1/servers"}, {Service: "compute", Method: "GET", Path: "/v2.1/servers/{id}/ips"}}})
 	require.NoError(t, err)
 	robot, _, err := c.svc.Authenticate(t.Context(), identity.AuthRequest{Methods: []string{"application_credential"}, AppCredID: app.ID, AppCredSecret: app.Secret})

@@ -237,15 +237,11 @@ func TestReceipt(t *testing.T) {
 	require.ErrorIs(t, err, ErrToken)
 }
 
+// FuzzReceipt goes past the seal, which is random and would make each input a new one.
 func FuzzReceipt(f *testing.F) {
-	keys := Memory()
 	f.Add([]byte{0x93, 0x92, 0xc2, 0xa1, 'x', 0x02, 0xcb, 0x41, 0xd9, 0x55, 0x00, 0x00, 0x00, 0x00, 0x00})
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		text, err := keys.seal(payload, time.Now(), base64.RawURLEncoding)
-		if err != nil || len(text) > maxLen {
-			return
-		}
-		if r, err := keys.UnpackReceipt(text); err == nil && r.UserID == "" && len(r.Methods) > len(methods) {
+		if r, err := receiptOf(payload, time.Unix(0, 0)); err == nil && r.UserID == "" && len(r.Methods) > len(methods) {
 			t.Fatal("methods that there are not")
 		}
 	})

@@ -46,6 +46,11 @@ func (k *Keys) UnpackReceipt(text string) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
+	return receiptOf(payload, at)
+}
+
+// receiptOf reads what a receipt says, issued at a time.
+func receiptOf(payload []byte, at time.Time) (Receipt, error) {
 	d := msgpack.NewDecoder(bytes.NewReader(payload))
 	r := reader{d: d, size: len(payload)}
 	if n := r.array(); r.err == nil && n != 3 {

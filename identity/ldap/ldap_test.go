@@ -4,10 +4,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nacre-cloud/nacre/identity/domainconfig"
+
 	goldap "github.com/go-ldap/ldap/v3"
 	"github.com/stretchr/testify/require"
-
-	"github.com/nacre-cloud/nacre/identity"
 )
 
 // TestEnabled holds how directories say that a user is enabled.
@@ -58,7 +58,7 @@ func TestEnabled(t *testing.T) {
 
 // TestOpen reads a domain's options, whatever shape JSON gave them.
 func TestOpen(t *testing.T) {
-	dir, err := Open(t.Context(), identity.DomainConfig{"ldap": {"url": "ldap://h", "page_size": 5.0, "user_enabled_invert": "True", "user_enabled_mask": "2",
+	dir, err := Open(t.Context(), domainconfig.Options{"ldap": {"url": "ldap://h", "page_size": 5.0, "user_enabled_invert": "True", "user_enabled_mask": "2",
 		"user_enabled_default": 512.0, "user_attribute_ignore": []any{"email"}, "group_members_are_ids": true}})
 	require.NoError(t, err)
 	cfg := dir.(*Driver).cfg
@@ -68,7 +68,7 @@ func TestOpen(t *testing.T) {
 	require.Equal(t, "512", cfg.UserEnabledDefault)
 	require.Equal(t, []string{"email"}, cfg.UserAttributeIgnore)
 	require.True(t, cfg.GroupMembersAreIDs)
-	dir, err = Open(t.Context(), identity.DomainConfig{"ldap": {"use_pool": false, "use_auth_pool": "False", "pool_connection_lifetime": "60", "pool_retry_max": 1, "pool_retry_delay": 0.5, "alias_dereferencing": "always",
+	dir, err = Open(t.Context(), domainconfig.Options{"ldap": {"use_pool": false, "use_auth_pool": "False", "pool_connection_lifetime": "60", "pool_retry_max": 1, "pool_retry_delay": 0.5, "alias_dereferencing": "always",
 		"user_additional_attribute_mapping": "givenName:first, title: rank", "group_additional_attribute_mapping": []any{"businessCategory:kind"}, "debug_level": 0, "chase_referrals": false, "user_pass_attribute": "userPassword"}})
 	require.NoError(t, err)
 	cfg = dir.(*Driver).cfg
@@ -82,9 +82,9 @@ func TestOpen(t *testing.T) {
 	require.Equal(t, map[string]string{"businessCategory": "kind"}, cfg.GroupExtra)
 	for option, v := range map[string]any{"chase_referrals": true, "debug_level": 4095, "alias_dereferencing": "sometimes", "tls_req_cert": "maybe", "tls_cacertfile": "/does/not/exist", "tls_cacertdir": "/does/not/exist",
 		"user_additional_attribute_mapping": []any{"uid:id"}, "group_additional_attribute_mapping": "x"} {
-		_, err = Open(t.Context(), identity.DomainConfig{"ldap": {option: v}})
+		_, err = Open(t.Context(), domainconfig.Options{"ldap": {option: v}})
 		require.Error(t, err, option)
 	}
-	_, err = Open(t.Context(), identity.DomainConfig{"identity": {"list_limit": 5}})
+	_, err = Open(t.Context(), domainconfig.Options{"identity": {"list_limit": 5}})
 	require.ErrorContains(t, err, "list_limit")
 }

@@ -13,13 +13,14 @@ import (
 	"time"
 
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/domainconfig"
 )
 
 // Open makes a Driver of a domain's configuration: the options of its group
 // "ldap", by Keystone's names. It fits identity.Config.OpenDirectory. It connects to
 // nobody. What it can't do it refuses by name: chase_referrals, debug_level, and the
 // domain's list_limit; user_pass_attribute is for writing, which nobody does here.
-func Open(_ context.Context, c identity.DomainConfig) (identity.Directory, error) {
+func Open(_ context.Context, c domainconfig.Options) (identity.Directory, error) {
 	o := options(c["ldap"])
 	switch {
 	case o.yes("chase_referrals"):

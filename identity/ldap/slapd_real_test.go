@@ -16,6 +16,7 @@ import (
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/domainconfig"
 	"github.com/nacre-cloud/nacre/internal/realserver"
 	"github.com/nacre-cloud/nacre/store/memstore"
 )
@@ -142,7 +143,7 @@ func checkOptions(t *testing.T, s *realserver.Slapd) {
 		for k, v := range more {
 			c[k] = v
 		}
-		dir, err := Open(ctx, identity.DomainConfig{"ldap": c})
+		dir, err := Open(ctx, domainconfig.Options{"ldap": c})
 		require.NoError(t, err)
 		d := dir.(*Driver)
 		t.Cleanup(func() { _ = d.Close() })
@@ -214,7 +215,7 @@ func throughIdentity(t *testing.T, s *realserver.Slapd) {
 	name := "corp"
 	domain, err := svc.CreateDomain(ctx, identity.ProjectChange{Name: &name})
 	require.NoError(t, err)
-	_, _, err = svc.PutDomainConfig(ctx, domain.ID, identity.DomainConfig{"identity": {"driver": "ldap"},
+	_, _, err = svc.DomainConfigs.Put(ctx, domain.ID, domainconfig.Options{"identity": {"driver": "ldap"},
 		"ldap": {"url": s.URL, "suffix": suffix, "user": "cn=root," + suffix, "password": rootPW, "page_size": 5}})
 	require.NoError(t, err)
 	login := func(ctx context.Context, pw string) error {

@@ -51,7 +51,9 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/domainconfig"
 	"github.com/nacre-cloud/nacre/identity/jws"
+	"github.com/nacre-cloud/nacre/identity/password"
 )
 
 type document struct {
@@ -85,7 +87,7 @@ type document struct {
 	Default struct {
 		Depth int `yaml:"max_project_tree_depth"`
 	} `yaml:"default"`
-	Domains map[string]identity.DomainConfig `yaml:"domains"`
+	Domains map[string]domainconfig.Options `yaml:"domains"`
 }
 
 // Read reads a file. What it gives changes identity's configuration before the
@@ -129,7 +131,7 @@ func Read(path string) (func(*identity.Config), error) {
 	return func(to *identity.Config) { d.apply(to, c, tokens) }, nil
 }
 
-func (d *document) apply(to *identity.Config, c identity.Compliance, tokens identity.TokenFormat) {
+func (d *document) apply(to *identity.Config, c password.Compliance, tokens identity.TokenFormat) {
 	to.Compliance, to.PasswordHash, to.StrictPasswords = c, d.Identity.Algorithm, d.Identity.Strict
 	if d.Identity.Algorithm == "" || d.Identity.Algorithm == "bcrypt" {
 		if d.Identity.Rounds > 0 {
@@ -166,9 +168,9 @@ func secrets(ldap map[string]any, dir string) error {
 	return nil
 }
 
-func (d *document) compliance(dir string) (identity.Compliance, error) {
+func (d *document) compliance(dir string) (password.Compliance, error) {
 	in := &d.Compliance
-	c := identity.Compliance{LockoutAttempts: in.LockoutAttempts, InactiveDays: in.InactiveDays, PasswordDays: in.PasswordDays, UniquePasswords: in.Unique,
+	c := password.Compliance{LockoutAttempts: in.LockoutAttempts, InactiveDays: in.InactiveDays, PasswordDays: in.PasswordDays, UniquePasswords: in.Unique,
 		MinPasswordDays: in.MinDays, PasswordRegex: in.Regex, PasswordRules: in.RegexText, ChangeUponFirstUse: in.FirstUse, ReportChars: in.ReportChars}
 	for name, n := range map[string]int{"lockout_failure_attempts": in.LockoutAttempts, "disable_user_account_days_inactive": in.InactiveDays, "password_expires_days": in.PasswordDays,
 		"unique_last_password_count": in.Unique, "minimum_password_age": in.MinDays, "invalid_password_hash_max_chars": in.ReportChars} {

@@ -9,8 +9,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/domainconfig"
 	"github.com/nacre-cloud/nacre/identity/jws"
 	"github.com/nacre-cloud/nacre/identity/ldap"
+	"github.com/nacre-cloud/nacre/identity/limit"
+	"github.com/nacre-cloud/nacre/identity/password"
 	"github.com/nacre-cloud/nacre/identity/setup"
 	"github.com/nacre-cloud/nacre/store/memstore"
 )
@@ -54,7 +57,7 @@ unified_limit: {enforcement_model: strict_two_level}
 default: {max_project_tree_depth: 3}
 `)
 	require.NoError(t, err)
-	require.Equal(t, identity.Compliance{LockoutAttempts: 2, LockoutFor: 5 * time.Second, InactiveDays: 90, PasswordDays: 30, UniquePasswords: 3, MinPasswordDays: 1,
+	require.Equal(t, password.Compliance{LockoutAttempts: 2, LockoutFor: 5 * time.Second, InactiveDays: 90, PasswordDays: 30, UniquePasswords: 3, MinPasswordDays: 1,
 		PasswordRegex: `^(?=.*\d).{7,}$`, PasswordRules: "seven", ChangeUponFirstUse: true, ReportKey: "secret"}, c.Compliance)
 	require.Equal(t, "scrypt", c.PasswordHash)
 	require.Equal(t, 14, c.PasswordRounds)
@@ -62,14 +65,14 @@ default: {max_project_tree_depth: 3}
 	require.True(t, c.StrictPasswords)
 	require.Equal(t, 2*time.Hour, c.TokenTTL)
 	require.True(t, c.NoRescope)
-	require.Equal(t, identity.StrictLimits, c.LimitModel)
+	require.Equal(t, limit.Strict, c.LimitModel)
 	require.Equal(t, 3, c.MaxProjectDepth)
 	_, err = identity.New(c)
 	require.NoError(t, err)
 
 	c, err = read(t, "domains: {corp: {identity: {driver: ldap}, ldap: {url: ldap://h, page_size: 5, password_file: key}}}")
 	require.NoError(t, err)
-	require.Equal(t, map[string]identity.DomainConfig{"corp": {"identity": {"driver": "ldap"}, "ldap": {"url": "ldap://h", "page_size": 5, "password": "secret"}}}, c.DomainConfigs)
+	require.Equal(t, map[string]domainconfig.Options{"corp": {"identity": {"driver": "ldap"}, "ldap": {"url": "ldap://h", "page_size": 5, "password": "secret"}}}, c.DomainConfigs)
 	c.OpenDirectory = ldap.Open
 	_, err = identity.New(c)
 	require.NoError(t, err)

@@ -6,6 +6,7 @@ import (
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/internal/rest"
 	"github.com/nacre-cloud/nacre/network"
+	"github.com/nacre-cloud/nacre/network/dataplane"
 )
 
 type agentView struct {
@@ -29,7 +30,16 @@ const agentTime = "2006-01-02 15:04:05"
 
 func (a *api) agent(h network.Host) agentView {
 	return agentView{ID: h.ID, Type: "Nacre " + h.Info.Driver + " agent", Binary: "nacre-network-agent", Host: h.Name, Topic: "N/A", AdminUp: h.AdminUp, Alive: a.s.Up(h), Zone: "nova", Created: h.Created.Format(agentTime),
-		Started: h.Created.Format(agentTime), Heartbeat: h.Seen.Format(agentTime), Config: map[string]any{"network_types": h.Info.Types, "physical_networks": h.Info.Physical}, Resources: true}
+		Started: h.Created.Format(agentTime), Heartbeat: h.Seen.Format(agentTime), Config: agentConfig(h.Info), Resources: true}
+}
+
+// agentConfig names what Neutron's own agents call the same: tunneling_ip, tunnel_types.
+func agentConfig(h dataplane.Host) map[string]any {
+	out := map[string]any{"network_types": h.Types, "physical_networks": h.Physical, "tunnel_types": []string{}}
+	if h.Tunnel.IsValid() {
+		out["tunneling_ip"], out["tunnel_types"] = h.Tunnel, []string{"vxlan"}
+	}
+	return out
 }
 
 func (a *api) agentRoutes() []rest.Route {

@@ -66,7 +66,7 @@ func newCloud(t testing.TB) *cloud {
 	_, err = svc.AddHost(t.Context(), "node1")
 	require.NoError(t, err)
 	c := &cloud{t: t, svc: svc, h: api.New(api.Config{Network: svc, AuthURI: "http://cloud/identity", Tokens: people{
-		"admin": person("admin", "admin", "member", "reader"), "alice": person("alice", "member", "reader"), "bob": person("bob", "member", "reader"), "eve": person("alice", "reader"),
+		"admin": person("admin", "admin", "member", "reader"), "alice": person("alice", "member", "reader"), "bob": person("bob", "member", "reader"), "eve": person("alice", "reader"), "service": person("service", "service", "member", "reader"),
 	}})}
 	client := func(token string) *gophercloud.ServiceClient {
 		p := &gophercloud.ProviderClient{TokenID: token, HTTPClient: http.Client{Transport: rest.Transport(c.h)}}

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"errors"
+
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/internal/rest"
 	"github.com/nacre-cloud/nacre/network"
@@ -20,6 +22,8 @@ type portView struct {
 	Pairs          []pairView           `json:"allowed_address_pairs"`
 	DHCPOptions    []network.DHCPOption `json:"extra_dhcp_opts"`
 	VNICType       string               `json:"binding:vnic_type"`
+	DNSName        string               `json:"dns_name"`
+	DNSAssignment  []assignment         `json:"dns_assignment"`
 	*binding
 }
 
@@ -39,7 +43,7 @@ type pairView struct {
 
 func (a *api) portView(p network.Port, admin bool) portView {
 	v := portView{std: stdOf(p.Std), NetworkID: p.NetworkID, MAC: p.MAC, AdminUp: p.AdminUp, Status: p.Status, DeviceID: p.DeviceID, DeviceOwner: p.DeviceOwner, FixedIPs: p.FixedIPs,
-		SecurityGroups: p.SecurityGroups, PortSecurity: p.PortSecurity, DHCPOptions: p.DHCPOptions, VNICType: p.VNICType}
+		SecurityGroups: p.SecurityGroups, PortSecurity: p.PortSecurity, DHCPOptions: p.DHCPOptions, VNICType: p.VNICType, DNSName: p.DNSName, DNSAssignment: a.assignments(&p)}
 	for _, x := range p.Pairs {
 		pv := pairView(x)
 		if pv.MAC == "" {
@@ -48,21 +52,24 @@ func (a *api) portView(p network.Port, admin bool) portView {
 		v.Pairs = append(v.Pairs, pv)
 	}
 	if admin {
-		v.binding = &binding{Host: p.Host, VIFType: "unbound", Details: map[string]any{}, Profile: p.Profile}
-		if p.Host != "" {
-			v.VIFType, v.Details = "bridge", map[string]any{"port_filter": true, "connectivity": "l2"}
-		}
-		if p.BindingFailed {
-			v.VIFType, v.Details = "binding_failed", map[string]any{}
-		}
-		if v.Profile == nil {
-			v.Profile = map[string]any{}
-		}
+		v.binding = &binding{Host: p.Host, Profile: p.BindingProfile()}
+		v.VIFType, v.Details = vif(p.Host, p.BindingFailed)
 		if t, ok := p.Profile["trusted"].(bool); ok {
 			v.Trusted = &t
 		}
 	}
 	return v
+}
+
+// vif is what a hypervisor must know of a port that is bound to a host.
+func vif(host string, failed bool) (typ string, details map[string]any) {
+	switch {
+	case failed:
+		return "binding_failed", map[string]any{}
+	case host == "":
+		return "unbound", map[string]any{}
+	}
+	return "bridge", map[string]any{"port_filter": true, "connectivity": "l2"}
 }
 
 type fixedIPBody struct {
@@ -94,6 +101,7 @@ type portBody struct {
 	VNICType       *string                  `json:"binding:vnic_type" valid:"enum=normal|direct|macvtap|baremetal|direct-physical|virtio-forwarder|smart-nic|vdpa|accelerator-direct|accelerator-direct-physical|remote-managed"`
 	Profile        rest.Opt[map[string]any] `json:"binding:profile" valid:"null"`
 	Trusted        *bool                    `json:"trusted"`
+	DNSName        *string                  `json:"dns_name"`
 }
 
 func (b *portBody) fixed() *[]network.FixedIP {
@@ -164,6 +172,10 @@ func (a *api) createPort(r *rest.Request, b *portBody) (any, error) {
 	set(&in.VNICType, b.VNICType)
 	set(&in.Profile, b.Profile.Ptr())
 	in.Trusted = b.Trusted
+	if err := dnsName("dns_name", b.DNSName); err != nil {
+		return nil, err
+	}
+	set(&in.DNSName, b.DNSName)
 	set(&in.Pairs, b.pairs())
 	set(&in.DHCPOptions, b.options(nil))
 	set(&in.FixedIPs, b.fixed())
@@ -200,8 +212,11 @@ func (a *api) portRoutes() []rest.Route {
 			if b.NetworkID != "" {
 				return nil, nacre.Errorf(nacre.Invalid, "HTTPBadRequest", "Cannot update read-only attribute network_id")
 			}
+			if err := dnsName("dns_name", b.DNSName); err != nil {
+				return nil, err
+			}
 			c := network.PortChange{Name: b.Name, Description: b.Description, DeviceID: b.DeviceID, DeviceOwner: b.DeviceOwner, MAC: b.MAC, Host: b.Host, VNICType: b.VNICType, AdminUp: b.AdminUp,
-				PortSecurity: b.PortSecurity, FixedIPs: b.fixed(), SecurityGroups: b.SecurityGroups, Pairs: b.pairs(), Profile: b.Profile.Ptr(), Trusted: b.Trusted}
+				DNSName: b.DNSName, PortSecurity: b.PortSecurity, FixedIPs: b.fixed(), SecurityGroups: b.SecurityGroups, Pairs: b.pairs(), Profile: b.Profile.Ptr(), Trusted: b.Trusted}
 			if b.DHCPOptions != nil {
 				old, err := a.s.Port(r.Context(), r.Var("id"))
 				if err != nil {
@@ -448,6 +463,8 @@ type floatingIPView struct {
 	RouterID  *string      `json:"router_id"`
 	Status    string       `json:"status"`
 	Details   *portDetails `json:"port_details"`
+	DNSName   string       `json:"dns_name"`
+	DNSDomain string       `json:"dns_domain"`
 }
 
 type portDetails struct {
@@ -461,7 +478,7 @@ type portDetails struct {
 }
 
 func floatingIPOf(f network.FloatingIP, ports map[string]network.Port) floatingIPView {
-	v := floatingIPView{std: stdOf(f.Std), Address: f.Address, NetworkID: f.NetworkID, PortID: null(f.PortID), FixedIP: null(f.FixedIP), RouterID: null(f.RouterID), Status: f.Status}
+	v := floatingIPView{std: stdOf(f.Std), Address: f.Address, NetworkID: f.NetworkID, PortID: null(f.PortID), FixedIP: null(f.FixedIP), RouterID: null(f.RouterID), Status: f.Status, DNSName: f.DNSName, DNSDomain: f.DNSDomain}
 	if p, ok := ports[f.PortID]; ok {
 		v.Details = &portDetails{p.Name, p.NetworkID, p.MAC, p.AdminUp, p.Status, p.DeviceID, p.DeviceOwner}
 	}
@@ -475,6 +492,8 @@ type floatingIPBody struct {
 	SubnetID    string           `json:"subnet_id" valid:"null"`
 	PortID      rest.Opt[string] `json:"port_id" valid:"null"`
 	FixedIP     rest.Opt[string] `json:"fixed_ip_address" valid:"null"`
+	DNSName     *string          `json:"dns_name"`
+	DNSDomain   *string          `json:"dns_domain"`
 	Description *string          `json:"description" valid:"max=255"`
 }
 
@@ -514,7 +533,12 @@ func (a *api) floatingIPRoutes() []rest.Route {
 			}
 			f := network.FloatingIP{NetworkID: b.NetworkID, Address: b.Address, PortID: b.PortID.Value, FixedIP: b.FixedIP.Value}
 			f.ProjectID = project
+			if err := errors.Join(dnsName("dns_name", b.DNSName), dnsName("dns_domain", b.DNSDomain)); err != nil {
+				return nil, err
+			}
 			set(&f.Description, b.Description)
+			set(&f.DNSName, b.DNSName)
+			set(&f.DNSDomain, b.DNSDomain)
 			f, err = a.s.CreateFloatingIP(r.Context(), f, b.SubnetID)
 			v, err := a.oneFloatingIP(r, f, err)
 			return v, err
@@ -524,6 +548,9 @@ func (a *api) floatingIPRoutes() []rest.Route {
 			return a.oneFloatingIP(r, f, err)
 		})},
 		{Method: "PUT", Path: base + "/{id}", Policy: []string{"update_floatingip"}, View: floatingIPView{}, Op: change("floatingip", func(r *rest.Request, b *floatingIPBody) (any, error) {
+			if b.DNSName != nil || b.DNSDomain != nil {
+				return nil, nacre.Errorf(nacre.Invalid, "HTTPBadRequest", "Cannot update read-only attribute dns_name")
+			}
 			if b.NetworkID != "" || b.Address != "" {
 				return nil, nacre.Errorf(nacre.Invalid, "HTTPBadRequest", "Cannot update read-only attribute floating_network_id")
 			}

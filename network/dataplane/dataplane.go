@@ -70,6 +70,9 @@ type Host struct {
 	Physical []string `json:"physical"`
 	// Driver names the driver: "linux", "fake".
 	Driver string `json:"driver"`
+	// Tunnel is the host's end of vxlan tunnels; not valid if its vxlan networks
+	// stay on it.
+	Tunnel netip.Addr `json:"tunnel,omitzero"`
 }
 
 // Network is a layer 2 segment with its subnets.
@@ -83,8 +86,10 @@ type Network struct {
 	Type     string `json:"type"`
 	Physical string `json:"physical,omitempty"`
 	Segment  int    `json:"segment,omitempty"`
-	MTU      int    `json:"mtu"`
-	AdminUp  bool   `json:"admin_up"`
+	// Tunnels are the ends of the other hosts that have this vxlan network.
+	Tunnels []netip.Addr `json:"tunnels,omitempty"`
+	MTU     int          `json:"mtu"`
+	AdminUp bool         `json:"admin_up"`
 	// External networks carry floating IPs and router gateways; they have no
 	// DHCP and no metadata.
 	External bool     `json:"external"`

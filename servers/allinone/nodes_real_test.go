@@ -6,12 +6,15 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +79,8 @@ type spread struct {
 	address string
 	tell    func(lines []string)
 	nodes   []*node
+	// trust is the file of the certificate that all show; empty is no TLS.
+	trust, key string
 }
 
 // password is that of every account that must be there before its user.
@@ -86,7 +91,12 @@ func rabbitPostgres(t *testing.T) *spread {
 	rabbit, pg := realserver.RabbitMQ(t), realserver.Postgres(t)
 	s := &spread{process: newProcess(t), db: pg, broker: rabbit, address: "amqp://" + strings.SplitN(rabbit.URL(), "@", 2)[1]}
 	s.cfg.Engine, s.cfg.EngineURL, s.cfg.Bus, s.cfg.BusURL = "postgres", pg.Areas(t, servers.Areas()...), "amqp", rabbit.URL()
-	s.tell = func(lines []string) {
+	s.tell = rabbitTell(rabbit)
+	return s
+}
+
+func rabbitTell(rabbit *realserver.Rabbit) func(lines []string) {
+	return func(lines []string) {
 		for _, line := range lines {
 			line, _, _ = strings.Cut(line, " || ")
 			words := strings.Fields(line)
@@ -96,7 +106,6 @@ func rabbitPostgres(t *testing.T) *spread {
 			rabbit.Ctl(words[1:]...)
 		}
 	}
-	return s
 }
 
 // natsMaria is one over MariaDB and NATS.
@@ -122,6 +131,9 @@ func build(t *testing.T, dir, what string) string {
 // run starts the control plane and its hosts.
 func (s *spread) run(t *testing.T, hosts ...string) {
 	s.more = []string{"-hosts", kit.None, "-engine", s.cfg.Engine, "-engine-url", s.cfg.EngineURL, "-bus", s.cfg.Bus, "-bus-url", s.cfg.BusURL}
+	if s.trust != "" {
+		s.more = append(s.more, "-tls-cert", s.trust, "-tls-key", s.key, "-tls-ca", s.trust)
+	}
 	s.start()
 	dir := t.TempDir()
 	binary, tool := build(t, dir, "../node"), build(t, dir, "../nacre")
@@ -157,8 +169,12 @@ func (s *spread) addNode(t *testing.T, dir, binary, tool, name string) *node {
 	require.NotEmpty(t, given.Broker)
 	s.tell(given.Broker)
 	n := &node{t: t, name: name, binary: binary, config: filepath.Join(dir, name+".yaml")}
-	text, err := yaml.Marshal(map[string]any{"hosts": []string{name}, "control": given.Control, "host_secret": given.HostSecret, "bus": given.Bus, "bus_url": given.BusURL,
-		"hypervisor": "fake", "dataplane": "fake", "state_dir": filepath.Join(dir, name)})
+	conf := map[string]any{"hosts": []string{name}, "control": given.Control, "host_secret": given.HostSecret, "bus": given.Bus, "bus_url": given.BusURL,
+		"hypervisor": "fake", "dataplane": "fake", "state_dir": filepath.Join(dir, name)}
+	if s.trust != "" {
+		conf["tls_ca"] = s.trust
+	}
+	text, err := yaml.Marshal(conf)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(n.config, text, 0o600))
 	n.start()
@@ -207,6 +223,15 @@ func TestNodes(t *testing.T) {
 			s := open(t)
 			s.run(t, hosts...)
 			s.up(2)
+			for _, n := range s.nodes {
+				peers, listening := sockets(t, n.cmd.Process.Pid)
+				require.Empty(t, listening, "a host listens")
+				u, err := url.Parse(s.address)
+				require.NoError(t, err)
+				for _, peer := range peers {
+					require.Contains(t, []string{u.Host, s.listen}, peer, "a host is connected to neither the broker nor the control plane")
+				}
+			}
 			t.Run("Conformance", s.conformance)
 			t.Run("Kills", s.kills)
 		})
@@ -276,4 +301,48 @@ func (s *spread) kills(t *testing.T) {
 		require.Empty(t, left, "guests left on "+n.name)
 	}
 	s.process.stop()
+}
+
+// sockets are the TCP sockets that a process has open: the other ends of those that are
+// connected, and its own of those that listen.
+func sockets(t *testing.T, pid int) (peers, listening []string) {
+	t.Helper()
+	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	require.NoError(t, err)
+	require.NotEmpty(t, links)
+	own := map[string]bool{}
+	for _, l := range links {
+		if to, err := os.Readlink(l); err == nil {
+			own[strings.TrimSuffix(strings.TrimPrefix(to, "socket:["), "]")] = true
+		}
+	}
+	for _, file := range []string{"tcp", "tcp6"} {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", pid, file))
+		require.NoError(t, err)
+		for line := range strings.Lines(string(text)) {
+			f := strings.Fields(line)
+			if len(f) < 10 || !own[f[9]] {
+				continue
+			}
+			switch f[3] {
+			case "01":
+				peers = append(peers, address(t, f[2]))
+			case "0A":
+				listening = append(listening, address(t, f[1]))
+			}
+		}
+	}
+	return peers, listening
+}
+
+// address reads what /proc/net/tcp has: IPv4 in the machine's order, or IPv6 that maps it.
+func address(t *testing.T, text string) string {
+	t.Helper()
+	host, port, ok := strings.Cut(text, ":")
+	require.True(t, ok, text)
+	b, err := hex.DecodeString(host[max(0, len(host)-8):])
+	require.NoError(t, err)
+	n, err := strconv.ParseUint(port, 16, 16)
+	require.NoError(t, err)
+	return fmt.Sprintf("%d.%d.%d.%d:%d", b[3], b[2], b[1], b[0], n)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/assignment"
 	"github.com/nacre-cloud/nacre/servers/cloudtest"
 )
 
@@ -36,7 +37,7 @@ func TestAccessRules(t *testing.T) {
 	nova, err := cloud.Cloud.Identity.CreateUser(root, identity.UserChange{Name: &name, Password: &password})
 	require.NoError(t, err)
 	ids := cloud.Bootstrapped
-	require.NoError(t, cloud.Cloud.Identity.CreateGrant(root, identity.Grant{UserID: nova.ID, ProjectID: ids.ProjectID, RoleID: ids.Roles["service"]}))
+	require.NoError(t, cloud.Cloud.Identity.Assignments.CreateGrant(root, assignment.Grant{UserID: nova.ID, ProjectID: ids.ProjectID, RoleID: ids.Roles["service"]}))
 	service := cloud.As(t, cloud.AuthOptions(name, password, "admin")).Token()
 	status := func(p *gophercloud.ProviderClient, method, path, service string) int {
 		r, err := http.NewRequestWithContext(ctx, method, cloud.Config().URL+path, http.NoBody)

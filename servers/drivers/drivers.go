@@ -3,6 +3,7 @@
 package drivers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -84,7 +85,7 @@ func fakeDataplane(_ context.Context, s host.Site) (dataplane.Driver, error) {
 }
 
 func libvirtHypervisor(_ context.Context, s host.Site) (hypervisor.Driver, error) {
-	d, err := libvirt.New(libvirt.Config{InstancesDir: s.Config.Instances, Accel: s.Config.Accel, Log: s.Log})
+	d, err := libvirt.New(libvirt.Config{InstancesDir: s.Config.Instances, Accel: s.Config.Accel, Address: s.Config.MyIP, LiveURI: s.Config.LiveURI, Log: s.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -98,8 +99,15 @@ func linuxDataplane(ctx context.Context, s host.Site) (dataplane.Driver, error) 
 	if s.External.IsValid() {
 		public.HostAddresses = []netip.Prefix{netip.PrefixFrom(s.External.Masked().Addr().Next(), s.External.Bits())}
 	}
+	var tunnel netip.Addr
+	if text := cmp.Or(s.Config.TunnelAddress, s.Config.MyIP); text != "" {
+		var err error
+		if tunnel, err = netip.ParseAddr(text); err != nil {
+			return nil, fmt.Errorf("tunnel_address: %w", err)
+		}
+	}
 	d, err := linux.New(ctx, linux.Config{
-		StateDir: filepath.Join(s.Dir, "network"), Physical: map[string]linux.Physical{"public": public},
+		StateDir: filepath.Join(s.Dir, "network"), TunnelAddress: tunnel, Physical: map[string]linux.Physical{"public": public},
 		Metadata: s.Metadata, MetadataURL: s.Metadata.URL(), MetadataSecret: s.Metadata.Secret(), Log: s.Log,
 	})
 	if err != nil {

@@ -9,7 +9,9 @@
 // name, the bus's address with an account that reaches its own topics only, and the
 // control plane's address with a secret of its own: `nacre host add NAME` makes all of
 // it. By the secret it fetches the images of its own servers and its guests' metadata
-// (compute/hostapi); it opens no port.
+// (compute/hostapi). It opens no port but, where migration_listen says so, that by which
+// other hosts fetch the disks of servers that move to them: each shows a ticket that
+// compute made for that one move.
 package host
 
 import (
@@ -41,6 +43,8 @@ type Config struct {
 	Images hypervisor.Images
 	// AgentDir is where the compute agent remembers what it reached; empty is nowhere.
 	AgentDir string
+	// Moves are the ways by which servers come and go; without them none does.
+	Moves Moves
 	// Batch is how long an agent gathers changes before it reports, Interval the time
 	// between full reports; 0 is the agents' own.
 	Batch, Interval time.Duration
@@ -71,6 +75,7 @@ type Metadata interface {
 func Start(ctx context.Context, c Config, run func(ctx context.Context, name string, f func(context.Context) error)) error {
 	hv, err := computeagent.New(computeagent.Config{
 		Host: c.Name, Driver: c.Hypervisor, Images: c.Images, Dir: c.AgentDir, Log: c.Log, Batch: c.Batch, Interval: c.Interval,
+		Migration: c.Moves.Address, Client: c.Moves.Client,
 		Report: func(ctx context.Context, r hypervisor.Report) error {
 			return c.Bus.Publish(ctx, bus.Queue, "compute.report."+c.Name, r)
 		},
@@ -78,15 +83,18 @@ func Start(ctx context.Context, c Config, run func(ctx context.Context, name str
 	if err != nil {
 		return err
 	}
+	if c.Moves.Serve != nil {
+		c.Moves.Serve(hv.Migrations())
+	}
 	if err := listen(ctx, c, "compute.host."+c.Name, hv.Handle); err != nil {
 		return err
 	}
 	if err := c.Bus.Serve(ctx, "compute.call."+c.Name, func(ctx context.Context, body []byte) (any, error) {
-		var req hypervisor.ConsoleRequest
+		var req hypervisor.Call
 		if err := json.Unmarshal(body, &req); err != nil {
 			return nil, nacre.Errorf(nacre.Invalid, "", "the request could not be read")
 		}
-		return hv.Console(ctx, req)
+		return hv.Call(ctx, req)
 	}); err != nil {
 		return err
 	}

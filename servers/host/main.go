@@ -154,18 +154,26 @@ func serve(ctx context.Context, cfg kit.Config, state *kit.State, parts Parts) (
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	c.Bus, c.Images = b, remote
+	moves, serveMoves, err := listenMoves(ctx, cfg, client, log)
+	if err != nil {
+		return err
+	}
+	c.Moves = moves
 	work, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel(nil)
-	err = Start(work, c, func(ctx context.Context, name string, f func(context.Context) error) {
+	run := func(ctx context.Context, name string, f func(context.Context) error) {
 		wg.Go(func() {
 			if err := f(ctx); ctx.Err() == nil {
 				cancel(fmt.Errorf("%s ended: %w", name, errors.Join(err, errors.New("it should run until the process ends"))))
 			}
 		})
-	})
-	if err != nil {
+	}
+	if serveMoves != nil {
+		run(work, "migration listener", serveMoves)
+	}
+	if err := Start(work, c, run); err != nil {
 		return err
 	}
 	fmt.Printf("nacre: host %s serves %s (hypervisor %s, data plane %s)\n", name, cfg.Control, cfg.Hypervisor, cfg.Dataplane)

@@ -25,27 +25,43 @@ type Config struct {
 	ObjectDomains []string `yaml:"object_domains" doc:"host names below which containers and S3 buckets are served as hosts"`
 	ObjectSecrets string   `yaml:"object_secrets" doc:"file of the root secrets that objects are encrypted with, as Swift's keymaster.conf; empty is keymaster.conf in state_dir, if it is there"`
 	ObjectService string   `yaml:"object_service_prefix" doc:"beginning of the names of the accounts in which services keep objects for projects, as SERVICE_; empty is none"`
+	ObjectCNAME   bool     `yaml:"object_cname_lookup" doc:"ask the name service whether other host names are aliases of one below object_domains (Swift's cname_lookup)"`
+	ObjectOrigins []string `yaml:"object_cors_origins" doc:"origins whose scripts may use the object store everywhere (Swift's cors_allow_origin); containers name their own"`
+	ObjectWrites  string   `yaml:"object_write_rate" doc:"changes a second that each account may make in the object store (Swift's account_ratelimit); empty or 0 is no bound"`
 	ObjectReap    string   `yaml:"object_reap_delay" doc:"how long the objects of a deleted project are kept: 24h, 0s"`
 	URL           string   `yaml:"url" doc:"address as clients see it, for the catalog; empty is http:// (or https://) and listen"`
 	StateDir      string   `yaml:"state_dir" doc:"directory of databases, images, keys and clouds.yaml"`
 	Region        string   `yaml:"region" doc:"region of the catalog's endpoints"`
 
-	Engine         string   `yaml:"engine" doc:"database engine of every area: sqlite, postgres, mariadb"`
-	EngineURL      string   `yaml:"engine_url" doc:"where the databases are, for engines that are servers; {area} stands for identity, image and so on: each has its own database, and its own account"`
-	Bus            string   `yaml:"bus" doc:"message bus: memory, amqp, nats"`
-	BusURL         string   `yaml:"bus_url" doc:"where the broker is, for a bus that has one: amqp://user:password@host/vhost, nats://user:password@host; several are separated by commas"`
-	Images         string   `yaml:"images" doc:"where the bytes of images are kept"`
-	Objects        string   `yaml:"objects" doc:"where the bytes of objects are kept"`
-	ImageStores    []string `yaml:"image_stores" doc:"names of further stores for images, beside the default one; each is like it"`
-	ImageConfig    string   `yaml:"image_config" doc:"file of image's settings (stores of several types, imports, limits, cache, signatures) under glance-api.conf's names; empty is image.yaml in state_dir, if it is there"`
-	ImageAnyFormat bool     `yaml:"image_any_format" doc:"take images whose bytes are not of the declared format; unsafe ones are refused all the same"`
-	ImageLocations bool     `yaml:"image_locations" doc:"show where images are, and let images be at URLs (glance's show_multiple_locations and http store)"`
-	ImageFetchNets []string `yaml:"image_fetch_nets" doc:"networks (CIDR) that web-download may reach though they are not public, on any port"`
-	Hypervisor     string   `yaml:"hypervisor" doc:"driver that runs guests: fake, libvirt"`
-	Dataplane      string   `yaml:"dataplane" doc:"driver that carries packets: fake, linux"`
-	Hosts          []string `yaml:"hosts" doc:"names of the hosts in this process; real drivers serve one; none is a control plane whose hosts are other processes"`
-	Control        string   `yaml:"control" doc:"node: address of the control plane, without a path"`
-	HostSecret     string   `yaml:"host_secret" doc:"node: the secret that nacre host add gave this host"`
+	Areas           []string `yaml:"areas" doc:"functions that this process serves: identity, image, compute, network, objectstore; empty is all of them, or the program's own"`
+	SharedDir       string   `yaml:"shared_dir" doc:"directory that all copies of a function share: keys of tokens, the administrator's password, images, objects; empty is state_dir"`
+	IdentityURL     string   `yaml:"identity_url" doc:"where identity in another process is, with /v3; empty is below url"`
+	Endpoints       []string `yaml:"endpoints" doc:"where functions in other processes are, as network=http://10.0.0.1:9696; the others are looked for in the catalog (interface internal)"`
+	ServiceUser     string   `yaml:"service_user" doc:"the user as whom this process asks functions in others; empty is nova, glance, neutron or swift"`
+	ServicePassword string   `yaml:"service_password" doc:"that user's password"`
+	ServiceProject  string   `yaml:"service_project" doc:"that user's project"`
+	ServiceUsers    []string `yaml:"service_users" doc:"identity: users to make for functions in other processes, as nova=PASSWORD, with the roles admin and service on the project service"`
+
+	Engine          string   `yaml:"engine" doc:"database engine of every area: sqlite, postgres, mariadb"`
+	EngineURL       string   `yaml:"engine_url" doc:"where the databases are, for engines that are servers; {area} stands for identity, image and so on: each has its own database, and its own account"`
+	Bus             string   `yaml:"bus" doc:"message bus: memory, amqp, nats"`
+	BusURL          string   `yaml:"bus_url" doc:"where the broker is, for a bus that has one: amqp://user:password@host/vhost, nats://user:password@host; several are separated by commas"`
+	Images          string   `yaml:"images" doc:"where the bytes of images are kept"`
+	Objects         string   `yaml:"objects" doc:"where the bytes of objects are kept"`
+	ImageStores     []string `yaml:"image_stores" doc:"names of further stores for images, beside the default one; each is like it"`
+	ImageConfig     string   `yaml:"image_config" doc:"file of image's settings (stores of several types, imports, limits, cache, signatures) under glance-api.conf's names; empty is image.yaml in state_dir, if it is there"`
+	ImageAnyFormat  bool     `yaml:"image_any_format" doc:"take images whose bytes are not of the declared format; unsafe ones are refused all the same"`
+	ImageLocations  bool     `yaml:"image_locations" doc:"show where images are, and let images be at URLs (glance's show_multiple_locations and http store)"`
+	ImageFetchNets  []string `yaml:"image_fetch_nets" doc:"networks (CIDR) that web-download may reach though they are not public, on any port"`
+	Hypervisor      string   `yaml:"hypervisor" doc:"driver that runs guests: fake, libvirt"`
+	Dataplane       string   `yaml:"dataplane" doc:"driver that carries packets: fake, linux"`
+	Hosts           []string `yaml:"hosts" doc:"names of the hosts in this process; real drivers serve one; none is a control plane whose hosts are other processes"`
+	Control         string   `yaml:"control" doc:"node: address of the control plane, without a path"`
+	HostSecret      string   `yaml:"host_secret" doc:"node: the secret that nacre host add gave this host"`
+	MyIP            string   `yaml:"my_ip" doc:"this host's own address, as other hosts reach it and operators see it"`
+	MigrationListen string   `yaml:"migration_listen" doc:"node: address and port at which other hosts fetch what servers have that move to them (10.0.0.2:6083), with TLS where tls_cert is set; empty is that no server moves from or to this host"`
+	LiveURI         string   `yaml:"live_migration_uri" doc:"libvirt: where other hosts' libvirtd reaches this one's, as qemu+tls://10.0.0.2/system; empty is that no running server comes here"`
+	TunnelAddress   string   `yaml:"tunnel_address" doc:"linux: this host's address for the tunnels (VXLAN, UDP port 4789) by which its tenant networks reach other hosts; empty is my_ip, and without that they stay on this host"`
 
 	External  string   `yaml:"external" doc:"subnet of the network public; empty makes none"`
 	Private   string   `yaml:"private" doc:"subnet of the network demo; empty makes none"`
@@ -75,7 +91,7 @@ const None = "none"
 
 // Default is a configuration before any file.
 func Default() Config {
-	return Config{Listen: "127.0.0.1:5000", StateDir: defaultStateDir(), Region: "RegionOne", Engine: "sqlite", Bus: "memory", Images: "file", Objects: "fs", ObjectListen: "auto", ObjectReap: "24h",
+	return Config{Listen: "127.0.0.1:5000", StateDir: defaultStateDir(), ServiceProject: "service", Region: "RegionOne", Engine: "sqlite", Bus: "memory", Images: "file", Objects: "fs", ObjectListen: "auto", ObjectReap: "24h",
 		Hypervisor: "fake", Dataplane: "fake", Hosts: []string{"node1"}, External: "172.24.4.0/24", Private: "10.20.0.0/24", Accel: "auto",
 		Instances: "/var/lib/nacre/instances", LogLevel: "warn", LogFormat: "text"}
 }

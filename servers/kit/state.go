@@ -1,6 +1,7 @@
 package kit
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -19,6 +21,8 @@ type State struct {
 	Dir  string
 	lock *os.File
 }
+
+var errInUse = errors.New("is in use by another process")
 
 // OpenState makes the directory (mode 0700) if need be and takes it. Another
 // process that holds it is an error.
@@ -35,7 +39,7 @@ func OpenState(dir string) (*State, error) {
 		return nil, err
 	}
 	if err := lockFile(f); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s is in use by another process: %w", dir, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("%s %w: %w", dir, errInUse, err), f.Close())
 	}
 	return &State{Dir: dir, lock: f}, nil
 }
@@ -102,6 +106,27 @@ func (s *State) Own() error {
 	})
 }
 
+// lockWait is how long another process may hold a shared directory.
+const lockWait = time.Minute
+
+// Shared is a directory that several processes use. It is held, so that one at a time
+// makes what is missing in it, until Close.
+func Shared(ctx context.Context, dir string) (*State, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	for {
+		s, err := OpenState(dir)
+		if err == nil || !errors.Is(err, errInUse) {
+			return s, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
 // Path is a path below the directory.
 func (s *State) Path(parts ...string) string {
 	return filepath.Join(append([]string{s.Dir}, parts...)...)
@@ -163,6 +188,8 @@ func writeFile(path string, data []byte) error {
 // Credentials are one entry of clouds.yaml.
 type Credentials struct {
 	Name, AuthURL, Region, Username, Password, Project string
+	// CACert is the file of the certificates to trust; empty is the system's.
+	CACert string
 }
 
 // WriteClouds writes a clouds.yaml that the openstack command and gophercloud read.
@@ -180,10 +207,11 @@ func WriteClouds(path string, clouds ...Credentials) error {
 		Region    string `yaml:"region_name"`
 		Interface string `yaml:"interface"`
 		Identity  int    `yaml:"identity_api_version"`
+		CACert    string `yaml:"cacert,omitempty"`
 	}
 	doc := map[string]map[string]cloud{"clouds": {}}
 	for _, c := range clouds {
-		doc["clouds"][c.Name] = cloud{auth{c.AuthURL, c.Username, c.Password, c.Project, "default", "default"}, c.Region, "public", 3}
+		doc["clouds"][c.Name] = cloud{auth{c.AuthURL, c.Username, c.Password, c.Project, "default", "default"}, c.Region, "public", 3, c.CACert}
 	}
 	data, err := yaml.Marshal(doc)
 	if err != nil {

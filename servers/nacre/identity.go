@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/nacre-cloud/nacre"
@@ -96,7 +97,7 @@ type dbMigrate struct {
 // Run implements the command.
 func (d *dbMigrate) Run(c *cli, out io.Writer) error {
 	for _, area := range servers.Areas() {
-		if d.Area != "" && d.Area != area {
+		if d.Area != "" && d.Area != area || d.Area == "" && len(c.settings.Areas) > 0 && !slices.Contains(c.settings.Areas, area) {
 			continue
 		}
 		e, err := c.openArea(area, !d.Check)
@@ -186,7 +187,7 @@ type credMigrate struct{}
 // Run implements the command.
 func (*credMigrate) Run(c *cli, out io.Writer) error {
 	return c.withIdentity(func(ctx context.Context, svc *identity.Service) error {
-		n, err := svc.MigrateCredentials(ctx)
+		n, err := svc.Credentials.Migrate(ctx)
 		if err == nil {
 			fmt.Fprintf(out, "%d credentials under the primary key\n", n)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
+	"github.com/nacre-cloud/nacre/identity/credential"
 	"github.com/nacre-cloud/nacre/identity/fernet"
 	"github.com/nacre-cloud/nacre/store/bunstore"
 )
@@ -54,7 +55,7 @@ func TestFromNothing(t *testing.T) {
 	token, info, err := svc.Authenticate(t.Context(), identity.AuthRequest{Methods: []string{"password"}, User: named, Password: "secret", Project: &named})
 	require.NoError(t, err)
 	ctx := nacre.WithCaller(t.Context(), info.Caller())
-	cred, err := svc.CreateCredential(ctx, identity.CredentialChange{UserID: &info.User.ID, Type: ref("cert"), Blob: ref("precious")})
+	cred, err := svc.Credentials.Create(ctx, credential.Change{UserID: &info.User.ID, Type: ref("cert"), Blob: ref("precious")})
 	require.NoError(t, err)
 	require.NoError(t, e.Close())
 	for range 5 {
@@ -75,7 +76,7 @@ func TestFromNothing(t *testing.T) {
 	require.NoError(t, err)
 	caller, err := svc.ValidateToken(t.Context(), token)
 	require.NoError(t, err)
-	got, err := svc.GetCredential(nacre.WithCaller(t.Context(), caller), cred.ID)
+	got, err := svc.Credentials.Get(nacre.WithCaller(t.Context(), caller), cred.ID)
 	require.NoError(t, err)
 	require.Equal(t, "precious", got.Blob)
 

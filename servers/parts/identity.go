@@ -8,6 +8,7 @@ import (
 
 	"github.com/nacre-cloud/nacre/identity"
 	identityapi "github.com/nacre-cloud/nacre/identity/api"
+	"github.com/nacre-cloud/nacre/identity/catalog"
 	"github.com/nacre-cloud/nacre/identity/federation/setup"
 	"github.com/nacre-cloud/nacre/identity/ldap"
 	identitysetup "github.com/nacre-cloud/nacre/identity/setup"
@@ -36,20 +37,20 @@ func identitySetup(cfg kit.Config) (func(*identity.Config, *identityapi.Config),
 	} else if cfg.Identity != "" || !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	var catalog *identity.CatalogTemplate
+	var template *catalog.Template
 	if cfg.CatalogTemplate != "" {
 		f, err := os.Open(cfg.CatalogTemplate)
 		if err != nil {
 			return nil, err
 		}
 		defer f.Close() //nolint:errcheck // only read
-		if catalog, err = identity.ParseCatalogTemplate(f); err != nil {
+		if template, err = catalog.ParseTemplate(f); err != nil {
 			return nil, err
 		}
 	}
 	return func(c *identity.Config, a *identityapi.Config) {
 		settings(c)
-		c.Federation, c.CatalogTemplate, c.OpenDirectory = users, catalog, ldap.Open
+		c.Federation, c.CatalogTemplate, c.OpenDirectory = users, template, ldap.Open
 		a.Federation = logins
 	}, nil
 }

@@ -8,6 +8,9 @@
 // the server. Every power transition is that of a real machine: a create leaves
 // the guest paused, a stopped guest has no taps, a reboot keeps them.
 //
+// Servers move between simulated hosts as between real ones: what they have is read
+// from the peer, a running guest is handed to it.
+//
 // Faults are planted with [Driver.Fault]: a function that runs before (or, for
 // [MidCreate], in the middle of) a method on one instance or on all; it may
 // wait, fail, or count. [Driver.PowerOff] and [Driver.Crash] are what a guest
@@ -84,6 +87,11 @@ type instance struct {
 	// console shows the boot then, not at create.
 	Booted  bool   `json:"booted"`
 	Console string `json:"console"`
+	// Expected guests come running from another host. Sending ones are on their way to
+	// one, and stand still until that host says whether they arrived; Moved ones did.
+	Expected bool `json:"expected,omitempty"`
+	Sending  bool `json:"sending,omitempty"`
+	Moved    bool `json:"moved,omitempty"`
 
 	version int
 }
@@ -220,7 +228,7 @@ func (in *instance) boot() {
 }
 
 func (in *instance) view() hypervisor.Instance {
-	return hypervisor.Instance{ID: in.Spec.ID, Name: in.Spec.Name, Power: in.Power, Partial: in.Partial,
+	return hypervisor.Instance{ID: in.Spec.ID, Name: in.Spec.Name, Power: in.Power, Partial: in.Partial, Moved: in.Moved,
 		VCPUs: in.Spec.VCPUs, MemoryMB: in.Spec.MemoryMB}
 }
 
@@ -379,7 +387,7 @@ func (d *Driver) Start(ctx context.Context, spec hypervisor.Spec) error {
 			return hypervisor.BadPower(spec.ID, hypervisor.NoState, "start")
 		}
 		if fresh = !in.alive(); fresh {
-			in.Spec, in.Power, in.Booted = spec, hypervisor.Paused, false
+			in.Spec, in.Power, in.Booted, in.Moved = spec, hypervisor.Paused, false, false
 		}
 		return nil
 	})
@@ -398,7 +406,7 @@ func (d *Driver) Resume(ctx context.Context, id string) error {
 		if !in.alive() {
 			return hypervisor.BadPower(id, in.Power, "resume")
 		}
-		in.Power = hypervisor.Running
+		in.Power, in.Sending = hypervisor.Running, false
 		if !in.Booted {
 			in.boot()
 		}
@@ -433,7 +441,7 @@ func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error
 		if was && grace > 0 && in.Power == hypervisor.Running {
 			in.log("Power down")
 		}
-		in.Power = hypervisor.Shutdown
+		in.Power, in.Sending = hypervisor.Shutdown, false
 		return nil
 	})
 	if err == nil && was {

@@ -57,7 +57,10 @@ func TestContract(t *testing.T) {
 				require.NoError(t, err)
 				return d
 			}
+			other, err := fake.New(fake.Config{Name: "other"})
+			require.NoError(t, err)
 			o := hypervisortest.Options{
+				Peer: func(*testing.T) hypervisor.Driver { return other },
 				New:  open,
 				Taps: func(*testing.T) []string { return p.list() },
 				// The name is in the console, with the boot.

@@ -61,6 +61,10 @@ type Options struct {
 	// Leftovers lists what is on the host because of an instance (files,
 	// definitions); it must be empty after Delete. Nil: only List is looked at.
 	Leftovers func(t *testing.T, id string) []string
+	// Peer opens the driver of another host, to which servers can move; nil: they can't.
+	// NoLive says that in this environment they can only while they are off.
+	Peer   func(t *testing.T) hypervisor.Driver
+	NoLive bool
 	// NoConsole says that this environment gives no serial console.
 	NoConsole bool
 }
@@ -105,6 +109,8 @@ func Run(t *testing.T, o Options) {
 		{"Reopen", testReopen},
 		{"PowerOff", testPowerOff},
 		{"Watch", testWatch},
+		{"ColdMove", testColdMove},
+		{"LiveMove", testLiveMove},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.f(t, s) })
 	}

@@ -79,10 +79,15 @@ func (d *disks) begin(id string) error {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return hostFault(err)
 	}
-	if err := os.WriteFile(d.path(id, partialFile), nil, 0o600); err != nil {
+	return errors.Join(d.mark(id, partialFile), syncDir(d.dir))
+}
+
+// mark makes an empty file that says something of the server.
+func (d *disks) mark(id, name string) error {
+	if err := os.WriteFile(d.path(id, name), nil, 0o600); err != nil {
 		return hostFault(err)
 	}
-	return errors.Join(syncDir(dir), syncDir(d.dir))
+	return syncDir(filepath.Join(d.dir, id))
 }
 
 // complete takes the mark away.
@@ -213,6 +218,12 @@ const (
 
 // tool runs a program of the host within limits.
 func tool(ctx context.Context, name string, args ...string) error {
+	_, err := toolOutput(ctx, name, args...)
+	return err
+}
+
+// toolOutput is tool, and what the program says.
+func toolOutput(ctx context.Context, name string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, toolTimeout)
 	defer cancel()
 	limits := []string{fmt.Sprintf("--as=%d", toolMemory), fmt.Sprintf("--cpu=%d", toolCPU), name}
@@ -221,13 +232,13 @@ func tool(ctx context.Context, name string, args ...string) error {
 	out, err := cmd.CombinedOutput()
 	switch {
 	case err == nil:
-		return nil
+		return out, nil
 	case ctx.Err() != nil:
-		return ctx.Err()
+		return nil, ctx.Err()
 	case strings.Contains(string(out), "No space left on device"):
-		return &nacre.Error{Kind: nacre.Unavailable, Code: "fault", Message: "The host has no space left for the server's disks.", Err: err}
+		return nil, &nacre.Error{Kind: nacre.Unavailable, Code: "fault", Message: "The host has no space left for the server's disks.", Err: err}
 	}
-	return &nacre.Error{Kind: nacre.Unavailable, Code: "fault", Message: "The server's disks could not be made on the host.",
+	return nil, &nacre.Error{Kind: nacre.Unavailable, Code: "fault", Message: "The server's disks could not be made on the host.",
 		Err: fmt.Errorf("%s %s: %w: %.400s", name, strings.Join(args, " "), err, out)}
 }
 

@@ -22,6 +22,10 @@
 // A domain is ours if its metadata says so. Others are not listed and never
 // touched, whatever is asked.
 //
+// Between two hosts a server's files are pulled while it is off; a running one is sent by
+// libvirt, from daemon to daemon, with its disks. "moved" in its directory says that it
+// was.
+//
 // A NIC is a tap device that QEMU holds open. The data plane may move it into
 // another network namespace: nothing here looks for it again.
 package libvirt
@@ -47,6 +51,9 @@ type Config struct {
 	// Address is the host's own address, as shown to operators; empty means
 	// 127.0.0.1.
 	Address string
+	// LiveURI is where other hosts' libvirtd reaches this one's for servers that
+	// come running, "qemu+tls://10.0.0.2/system"; empty says that none comes.
+	LiveURI string
 	Log     *slog.Logger
 
 	// probe replaces the probe of KVM in tests.

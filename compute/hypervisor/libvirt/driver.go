@@ -263,7 +263,7 @@ func (d *Driver) Get(ctx context.Context, id string) (hypervisor.Instance, error
 		return hypervisor.Instance{}, err
 	}
 	defer dom.Free()
-	in := hypervisor.Instance{ID: id, Partial: d.disks.has(id, partialFile)}
+	in := hypervisor.Instance{ID: id, Partial: d.disks.has(id, partialFile), Moved: d.disks.has(id, movedFile)}
 	if in.Name, err = dom.GetName(); err == nil {
 		in.Power, err = powerOf(dom)
 	}

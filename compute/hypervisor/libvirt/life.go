@@ -5,6 +5,7 @@ package libvirt
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 
 	lv "libvirt.org/go/libvirt"
@@ -70,24 +71,37 @@ func (d *Driver) forget(id string) error {
 	return nil
 }
 
+// define gives libvirt the server's definition. The caller frees the domain.
+func (d *Driver) define(ctx context.Context, spec hypervisor.Spec) (*lv.Domain, error) {
+	m, err := d.offer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	xml, err := domainXML(spec, m, func(name string) string { return d.disks.path(spec.ID, name) }, func(name string) bool { return d.disks.has(spec.ID, name) })
+	if err != nil {
+		return nil, err
+	}
+	conn, err := d.conn.get()
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	dom, err := conn.DomainDefineXML(xml)
+	if err != nil {
+		return nil, d.conn.fault("define", err)
+	}
+	return dom, nil
+}
+
 // launch defines the domain and starts it paused.
 func (d *Driver) launch(ctx context.Context, spec hypervisor.Spec) error {
 	m, err := d.offer(ctx)
 	if err != nil {
 		return err
 	}
-	xml, err := domainXML(spec, m, func(name string) string { return d.disks.path(spec.ID, name) }, func(name string) bool { return d.disks.has(spec.ID, name) })
+	dom, err := d.define(ctx, spec)
 	if err != nil {
 		return err
-	}
-	conn, err := d.conn.get()
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	dom, err := conn.DomainDefineXML(xml)
-	if err != nil {
-		return d.conn.fault("define", err)
 	}
 	defer dom.Free()
 	if err := ctx.Err(); err != nil {
@@ -113,6 +127,10 @@ func (d *Driver) Start(ctx context.Context, spec hypervisor.Spec) error {
 			return nil
 		case !d.disks.has(spec.ID, rootFile):
 			return nacre.Errorf(nacre.Conflict, "vanished", "The server's root disk is not on the host any more.")
+		case d.disks.has(spec.ID, movedFile):
+			if err := os.Remove(d.disks.path(spec.ID, movedFile)); err != nil {
+				return hostFault(err)
+			}
 		}
 		return d.launch(ctx, spec)
 	})

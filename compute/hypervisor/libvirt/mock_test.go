@@ -39,8 +39,17 @@ func TestContractOnMock(t *testing.T) {
 		t.Cleanup(func() { require.NoError(t, d.Close()) })
 		return d
 	}
+	// Another host: a mock of its own, which lives as long as its driver.
+	def := filepath.Join(dir, "other.xml")
+	require.NoError(t, os.WriteFile(def, []byte("<node><cpu><mhz>6000</mhz><model>i986</model><active>2</active><nodes>1</nodes><sockets>1</sockets><cores>2</cores><threads>1</threads></cpu><memory>8388608</memory></node>"), 0o600))
+	other := func(t *testing.T) hypervisor.Driver {
+		d, err := New(Config{URI: "test://" + def, InstancesDir: filepath.Join(dir, "other", "instances")})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, d.Close()) })
+		return d
+	}
 	hypervisortest.Run(t, hypervisortest.Options{
-		New: open, Reopen: open, NoConsole: true, Timeout: 2 * time.Second,
+		New: open, Reopen: open, Peer: other, NoLive: true, NoConsole: true, Timeout: 2 * time.Second,
 		Leftovers: func(t *testing.T, id string) []string { return leftovers(t, conn, cfg, id) },
 		PowerOff: func(t *testing.T, _ hypervisor.Driver, id string) {
 			dom, err := conn.LookupDomainByUUIDString(id)

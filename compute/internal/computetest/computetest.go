@@ -18,7 +18,9 @@ package computetest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -35,6 +37,7 @@ import (
 	"github.com/nacre-cloud/nacre/compute/hypervisor"
 	"github.com/nacre-cloud/nacre/compute/hypervisor/fake"
 	"github.com/nacre-cloud/nacre/compute/placement"
+	"github.com/nacre-cloud/nacre/internal/rest"
 	"github.com/nacre-cloud/nacre/store"
 	"github.com/nacre-cloud/nacre/store/bunstore"
 	"github.com/nacre-cloud/nacre/store/memstore"
@@ -123,6 +126,8 @@ type Cloud struct {
 	wg        sync.WaitGroup
 	once      sync.Once
 	hostStop  map[string]context.CancelFunc
+	mu        sync.Mutex
+	agents    map[string]*agent.Agent
 }
 
 // Start starts the service and its hosts on a world and waits until the hosts
@@ -142,7 +147,7 @@ func Start(t testing.TB, w *World, opts ...Option) *Cloud {
 func Launch(t testing.TB, w *World, opts ...Option) *Cloud {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	c := &Cloud{World: w, t: t, engine: w.Engine, ctx: ctx, stop: stop, hostStop: map[string]context.CancelFunc{}}
+	c := &Cloud{World: w, t: t, engine: w.Engine, ctx: ctx, stop: stop, hostStop: map[string]context.CancelFunc{}, agents: map[string]*agent.Agent{}}
 	for _, o := range opts {
 		o(c)
 	}
@@ -185,7 +190,12 @@ func (c *Cloud) Stop() {
 }
 
 // StopHost ends the agent of a host; its guests go on.
-func (c *Cloud) StopHost(name string) { c.hostStop[name]() }
+func (c *Cloud) StopHost(name string) {
+	c.mu.Lock()
+	delete(c.agents, name)
+	c.mu.Unlock()
+	c.hostStop[name]()
+}
 
 // StartHost runs the agent of a host on its driver.
 func (c *Cloud) StartHost(name string) {
@@ -199,6 +209,7 @@ func (c *Cloud) StartHost(name string) {
 	ctx, stop := context.WithCancel(c.ctx)
 	c.hostStop[name] = stop
 	cfg := agent.Config{Host: name, Driver: d, Images: hostImages{}, Batch: time.Millisecond, Interval: c.Interval, RetryMin: time.Millisecond, RetryMax: 5 * time.Millisecond,
+		Migration: "http://" + name, Client: &http.Client{Transport: c},
 		Report: func(ctx context.Context, r hypervisor.Report) error {
 			return c.Bus.Publish(ctx, bus.Queue, "compute.report."+name, r)
 		}}
@@ -217,13 +228,27 @@ func (c *Cloud) StartHost(name string) {
 	})
 	require.NoError(c.t, err)
 	require.NoError(c.t, c.Bus.Serve(ctx, "compute.call."+name, func(ctx context.Context, body []byte) (any, error) {
-		var r hypervisor.ConsoleRequest
+		var r hypervisor.Call
 		if err := json.Unmarshal(body, &r); err != nil {
 			return nil, err
 		}
-		return a.Console(ctx, r)
+		return a.Call(ctx, r)
 	}))
+	c.mu.Lock()
+	c.agents[name] = a
+	c.mu.Unlock()
 	c.wg.Go(func() { _ = a.Run(ctx) })
+}
+
+// RoundTrip is the way from one host to another's migration listener.
+func (c *Cloud) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.mu.Lock()
+	a := c.agents[r.URL.Host]
+	c.mu.Unlock()
+	if a == nil {
+		return nil, errors.New("no such host")
+	}
+	return rest.Transport(a.Migrations()).RoundTrip(r)
 }
 
 // User is a member of a project.

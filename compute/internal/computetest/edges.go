@@ -52,13 +52,22 @@ type Networks struct {
 	mu    sync.Mutex
 	n     int
 	ports map[string]compute.Port // by server and index
+	bound map[string]portHosts    // by server and index
 	held  bool
 	fail  error
 	port  func()
 }
 
 // NewNetworks makes an empty one.
-func NewNetworks() *Networks { return &Networks{ports: map[string]compute.Port{}} }
+func NewNetworks() *Networks {
+	return &Networks{ports: map[string]compute.Port{}, bound: map[string]portHosts{}}
+}
+
+// portHosts are the hosts that a port is bound to.
+type portHosts struct {
+	active   string
+	inactive []string
+}
 
 func portKey(server string, index int) string { return fmt.Sprintf("%s/%d", server, index) }
 
@@ -96,6 +105,9 @@ func (n *Networks) EnsurePort(ctx context.Context, p compute.PortRequest) (compu
 	}
 	key := portKey(p.ServerID, p.Index)
 	if have, ok := n.ports[key]; ok {
+		if b := n.bound[key]; b.active != p.Host {
+			n.bound[key] = portHosts{active: p.Host, inactive: without(b.inactive, p.Host)}
+		}
 		return have, nil
 	}
 	n.n++
@@ -105,7 +117,7 @@ func (n *Networks) EnsurePort(ctx context.Context, p compute.PortRequest) (compu
 	if p.NIC.FixedIP.IsValid() {
 		port.Addresses[0].Address = p.NIC.FixedIP
 	}
-	n.ports[key] = port
+	n.ports[key], n.bound[key] = port, portHosts{active: p.Host}
 	return port, nil
 }
 
@@ -137,6 +149,7 @@ func (n *Networks) Release(ctx context.Context, _, server string) error {
 	defer n.mu.Unlock()
 	for i := range 8 {
 		delete(n.ports, portKey(server, i))
+		delete(n.bound, portKey(server, i))
 	}
 	return nil
 }
@@ -178,9 +191,75 @@ func (n *Networks) Unplug(ctx context.Context, _, server, port string) error {
 	for i := range 8 {
 		if n.ports[portKey(server, i)].ID == port {
 			delete(n.ports, portKey(server, i))
+			delete(n.bound, portKey(server, i))
 		}
 	}
 	return nil
+}
+
+// BindPorts implements compute.Networks.
+func (n *Networks) BindPorts(ctx context.Context, _, server, host string) error {
+	return n.rebind(ctx, server, func(_ string, b portHosts) (portHosts, error) {
+		if b.active != host && !slices.Contains(b.inactive, host) {
+			b.inactive = append(slices.Clone(b.inactive), host)
+		}
+		return b, nil
+	})
+}
+
+// ActivatePorts implements compute.Networks.
+func (n *Networks) ActivatePorts(ctx context.Context, _, server, host string) error {
+	return n.rebind(ctx, server, func(port string, b portHosts) (portHosts, error) {
+		switch {
+		case b.active == host:
+			return b, nil
+		case !slices.Contains(b.inactive, host):
+			return b, nacre.Errorf(nacre.NotFound, "PortBindingNotFound", "Binding for port %s for host %s could not be found.", port, host)
+		}
+		return portHosts{active: host, inactive: append(without(b.inactive, host), b.active)}, nil
+	})
+}
+
+// UnbindPorts implements compute.Networks.
+func (n *Networks) UnbindPorts(ctx context.Context, _, server, host string) error {
+	return n.rebind(ctx, server, func(_ string, b portHosts) (portHosts, error) {
+		b.inactive = without(b.inactive, host)
+		return b, nil
+	})
+}
+
+func without(hosts []string, host string) []string {
+	return slices.DeleteFunc(slices.Clone(hosts), func(h string) bool { return h == host })
+}
+
+func (n *Networks) rebind(ctx context.Context, server string, f func(port string, b portHosts) (portHosts, error)) error {
+	if err := store.Outside(ctx); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i := range 8 {
+		key := portKey(server, i)
+		p, ok := n.ports[key]
+		if !ok {
+			continue
+		}
+		b, err := f(p.ID, n.bound[key])
+		if err != nil {
+			return err
+		}
+		n.bound[key] = b
+	}
+	return nil
+}
+
+// Bindings are the hosts that a server's port is bound to: the active one, and the
+// others.
+func (n *Networks) Bindings(server string, index int) (active string, inactive []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	b := n.bound[portKey(server, index)]
+	return b.active, slices.Clone(b.inactive)
 }
 
 // Count is how many ports there are.

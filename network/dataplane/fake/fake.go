@@ -15,6 +15,7 @@ package fake
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -31,6 +32,8 @@ type Config struct {
 	Types []string
 	// Physical are the physical networks served; nil is "public".
 	Physical []string
+	// Tunnel is the host's end of vxlan tunnels, as it is reported.
+	Tunnel netip.Addr
 	// ManualTaps leaves it to AddTap and RemoveTap when a port's tap is there.
 	ManualTaps bool
 }
@@ -119,6 +122,7 @@ func (d *Driver) Host(context.Context) (dataplane.Host, error) {
 		Types:    slices.Clone(d.config.Types),
 		Physical: slices.Clone(d.config.Physical),
 		Driver:   "fake",
+		Tunnel:   d.config.Tunnel,
 	}, nil
 }
 

@@ -14,10 +14,9 @@ type Config struct {
 	StateDir string
 	// Physical are the physical networks, by name, that flat networks lie on.
 	Physical map[string]Physical
-	// TunnelAddress is this host's end of vxlan tunnels and TunnelPeers the other
-	// hosts'. Without TunnelAddress a vxlan network stays on this host.
+	// TunnelAddress is this host's end of vxlan tunnels. Without it a vxlan network
+	// stays on this host.
 	TunnelAddress netip.Addr
-	TunnelPeers   []netip.Addr
 	// Metadata carries the guests' metadata requests to MetadataURL. Nil means
 	// that there is no metadata. MetadataSecret signs the instance id, as
 	// Neutron's metadata_proxy_shared_secret does.

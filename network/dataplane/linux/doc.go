@@ -30,6 +30,13 @@
 // two networks with equal addresses never meet. bridge-nf-call-iptables, by which
 // bridged packets pass the stateful hooks, is on in our namespaces only.
 //
+// # Tunnels
+//
+// A vxlan network reaches the other hosts that have it, whose tunnel addresses are
+// part of it, by a device vx0 on the UDP port 4789. What has no known place goes to
+// all of them; the rest is learned. A host that has the network answers DHCP and
+// metadata to its own guests, so that nothing of these crosses a tunnel.
+//
 // # Taps
 //
 // The hypervisor makes a tap in the host's namespace. Once it is up and has been
@@ -43,7 +50,7 @@
 // stateless bridge table drops what a port may not send: other MACs and addresses
 // than its own and its allowed pairs in Ethernet, ARP, IPv4, IPv6 and neighbour
 // discovery, DHCP and router advertisements of guests, frames that are neither IP
-// nor ARP. It marks packets with the ports that they come from and go to. A
+// nor ARP (nor RARP, by which QEMU tells where a guest moved to). It marks packets with the ports that they come from and go to. A
 // stateful inet table judges by the mark: the groups' rules, replies pass, the
 // invalid is dropped, the rest is dropped. Groups that are remotes are nft sets.
 // After a change, flows that the rules no longer allow are taken out of

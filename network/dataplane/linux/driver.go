@@ -188,7 +188,7 @@ func (d *Driver) Host(ctx context.Context) (dataplane.Host, error) {
 	if err := d.enter(ctx); err != nil {
 		return dataplane.Host{}, err
 	}
-	h := dataplane.Host{Driver: "linux", Types: []string{"local", "vxlan"}}
+	h := dataplane.Host{Driver: "linux", Types: []string{"local", "vxlan"}, Tunnel: d.c.TunnelAddress}
 	for name := range d.c.Physical {
 		h.Physical = append(h.Physical, name)
 	}

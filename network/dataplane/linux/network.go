@@ -3,16 +3,19 @@
 package linux
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/nacre-cloud/nacre/network/dataplane"
 )
@@ -305,6 +308,12 @@ func (d *Driver) ensureTunnel(n *network, want dataplane.Network, bridge netlink
 	if err != nil {
 		return err
 	}
+	if v, ok := l.(*netlink.Vxlan); ok && !v.SrcAddr.Equal(d.c.TunnelAddress.AsSlice()) {
+		if err := n.space.deleteLink(tunnelName); err != nil {
+			return err
+		}
+		l = nil
+	}
 	if l == nil {
 		v := &netlink.Vxlan{
 			LinkAttrs: netlink.NewLinkAttrs(), VxlanId: want.Segment, Learning: true, Port: 4789,
@@ -325,18 +334,52 @@ func (d *Driver) ensureTunnel(n *network, want dataplane.Network, bridge netlink
 			return fmt.Errorf("name tunnel %d: %w", want.Segment, err)
 		}
 	}
-	for _, peer := range d.c.TunnelPeers {
-		// What has no known place goes to every other host.
-		err := n.space.nl.NeighAppend(&netlink.Neigh{
-			LinkIndex: l.Attrs().Index, Family: familyBridge, Flags: netlink.NTF_SELF, State: netlink.NUD_PERMANENT,
-			IP: peer.AsSlice(), HardwareAddr: make(net.HardwareAddr, 6),
-		})
-		if err != nil && !isExist(err) {
-			return fmt.Errorf("tunnel %d to %s: %w", want.Segment, peer, err)
-		}
+	if err := n.space.flood(l.Attrs().Index, want.Tunnels); err != nil {
+		return fmt.Errorf("tunnel %d: %w", want.Segment, err)
 	}
 	return n.space.join(l, bridge, want.MTU)
 }
+
+// flood has a tunnel send what has no known place to all of the other ends, and to
+// those alone. What was learned to be behind an end that is none any more is forgotten.
+func (s *space) flood(link int, ends []netip.Addr) error {
+	all, err := s.nl.NeighList(link, familyBridge)
+	if err != nil {
+		return err
+	}
+	there := map[netip.Addr]bool{}
+	for _, e := range all {
+		end, ok := netip.AddrFromSlice(e.IP)
+		if !ok {
+			continue // the bridge's own entries name no end
+		}
+		end = end.Unmap()
+		if slices.Contains(ends, end) {
+			there[end] = there[end] || bytes.Equal(e.HardwareAddr, everywhere)
+			continue
+		}
+		e.Flags |= netlink.NTF_SELF
+		if err := s.nl.NeighDel(&e); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("forget %s: %w", end, err)
+		}
+	}
+	for _, end := range ends {
+		if there[end] {
+			continue
+		}
+		err := s.nl.NeighAppend(&netlink.Neigh{
+			LinkIndex: link, Family: familyBridge, Flags: netlink.NTF_SELF, State: netlink.NUD_PERMANENT,
+			IP: end.AsSlice(), HardwareAddr: everywhere,
+		})
+		if err != nil && !isExist(err) {
+			return fmt.Errorf("to %s: %w", end, err)
+		}
+	}
+	return nil
+}
+
+// everywhere is the address under which a tunnel keeps where it floods to.
+var everywhere = make(net.HardwareAddr, 6)
 
 // deleteNetwork takes a network down. What is not ours, the taps, goes back to
 // the host's namespace first.

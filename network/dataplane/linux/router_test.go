@@ -331,9 +331,20 @@ ip netns exec peer sysctl -qw net.ipv4.conf.all.arp_ignore=1
 bridge -n peer fdb append 00:00:00:00:00:00 dev vx dst 192.0.2.1
 ip -n peer link add other type vxlan id 8 local 192.0.2.2 dstport 4789 && ip -n peer addr add 10.0.0.51/24 dev other && ip -n peer link set other up`)
 	t.Cleanup(func() { sh(t, "ip link del under0; ip netns del peer") })
-	l := newLab(t, linux.Config{TunnelAddress: addr("192.0.2.1"), TunnelPeers: []netip.Addr{addr("192.0.2.2")}})
+	l := newLab(t, linux.Config{TunnelAddress: addr("192.0.2.1")})
 	p := l.project(7)
+	ends := func(to ...string) {
+		t.Helper()
+		p.network.Generation++
+		p.network.Tunnels = nil
+		for _, s := range to {
+			p.network.Tunnels = append(p.network.Tunnels, addr(s))
+		}
+		require.NoError(t, l.ApplyNetwork(t.Context(), p.network))
+	}
 	a := p.boot(5)
+	a.pings(false, "10.0.0.50")
+	ends("192.0.2.2", "198.51.100.9")
 	a.pings(true, "10.0.0.50")
 	a.pings(false, "10.0.0.51")
 	peer := guest{t: t, ns: "peer"}
@@ -342,7 +353,20 @@ ip -n peer link add other type vxlan id 8 local 192.0.2.2 dstport 4789 && ip -n 
 	peer.pings(true, "10.0.0.5")
 	l.reopen()
 	peer.pings(true, "10.0.0.5")
-	require.Equal(t, 1, strings.Count(sh(t, "ip netns exec nacre-n-%s bridge fdb", p.network.ID[:11]), "00:00:00:00:00:00 dev vx0 dst 192.0.2.2"))
+	flood := func() int {
+		return strings.Count(sh(t, "ip netns exec nacre-n-%s bridge fdb", p.network.ID[:11]), "00:00:00:00:00:00 dev vx0 dst ")
+	}
+	require.Equal(t, 2, flood())
+	// Our DHCP server answers here alone; the other host has one at the same address.
+	a.pings(true, "10.0.0.2")
+	peer.pings(false, "10.0.0.2")
+	// The other host has the network no more, and has it again.
+	ends("198.51.100.9")
+	require.Equal(t, 1, flood())
+	a.pings(false, "10.0.0.50")
+	ends("192.0.2.2")
+	require.Equal(t, 1, flood())
+	a.pings(true, "10.0.0.50")
 }
 
 // What was lost while no driver ran, or half made when one was killed, is made

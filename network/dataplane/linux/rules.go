@@ -69,7 +69,9 @@ func compile(ports []dataplane.Port, marks map[string]uint16, groups rules.Group
 	b.WriteString(c.bridge.String())
 	base(&b, "c_from", "prerouting", -300, verdicts("iifname", c.from))
 	base(&b, "c_to", "forward", -200, verdicts("oifname", c.to))
-	base(&b, "c_local", "output", -200, verdicts("oifname", c.local))
+	// Each host is DHCP and metadata server to its own guests, all under one address:
+	// what it says itself does not leave by the tunnel.
+	base(&b, "c_local", "output", -200, `oifname "`+tunnelName+`" drop`, verdicts("oifname", c.local))
 	b.WriteString("}\ntable inet nacre {\n")
 	for _, name := range slices.Sorted(maps.Keys(c.sets)) {
 		kind := "ipv4_addr"
@@ -309,7 +311,7 @@ func (c *compiler) antiSpoof(p dataplane.Port, n, tap string, mark uint16) {
 	all := "{ " + strings.Join(macs, ", ") + " }"
 	chain(&c.bridge, "p"+n,
 		"ether saddr != "+all+" drop",
-		"ether type != { ip, ip6, arp } drop",
+		"ether type != { ip, ip6, arp, 0x8035 } drop", // RARP: how QEMU tells where a guest moved to
 		fmt.Sprintf("meta mark set 0x%08x", uint32(mark)<<16),
 		verdicts("ether saddr", jumps),
 	)

@@ -19,8 +19,9 @@ import (
 const (
 	familyBridge = unix.AF_BRIDGE
 	// settle is how long a tap must be left alone before it is moved. libvirt
-	// makes a tap, sets its MAC, brings it up and sets its MTU, by name.
-	settle = 50 * time.Millisecond
+	// makes a tap, sets its MAC, brings it up and sets its MTU, by name; on a busy host
+	// that takes a while.
+	settle = 200 * time.Millisecond
 )
 
 func isExist(err error) bool { return errors.Is(err, unix.EEXIST) }
