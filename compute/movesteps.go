@@ -25,13 +25,17 @@ import (
 var errGoneOn = errors.New("the server has gone on")
 
 // loadMove is load for the steps between the choice of a host and its becoming the
-// server's own.
+// server's own. A server without a move is gone for them: the step that ended the move
+// was woken meanwhile, and looks once more.
 func (s *Service) loadMove(ctx context.Context, j *reconcile.Job) (sv Server, p progress, gone bool, err error) {
 	sv, p, gone, err = s.load(ctx, j)
-	if err == nil && !gone && (sv.Move == nil || sv.Move.Switched || sv.OtherHost == "") {
+	if err != nil || gone || sv.Move == nil {
+		return sv, p, gone || sv.Move == nil, err
+	}
+	if sv.Move.Switched || sv.OtherHost == "" {
 		err = errGoneOn
 	}
-	return sv, p, gone, err
+	return sv, p, false, err
 }
 
 // errNoHost is nova's sentence.
@@ -74,7 +78,10 @@ func (s *Service) stepChoose(ctx context.Context, j *reconcile.Job) (reconcile.N
 	if gone || err != nil {
 		return reconcile.Done(), err
 	}
-	if sv.Move == nil || sv.OtherHost != "" {
+	if sv.Move == nil {
+		return reconcile.Done(), nil // as in loadMove
+	}
+	if sv.OtherHost != "" {
 		return reconcile.Next{}, errGoneOn
 	}
 	then := reconcile.Goto("halt")
