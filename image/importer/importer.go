@@ -173,7 +173,8 @@ func (q *QemuImg) run(ctx context.Context, args ...string) ([]byte, error) {
 	limits := []string{"--as=" + strconv.FormatInt(or(q.MaxMemory, 1<<30), 10), "--cpu=" + strconv.Itoa(int(or(q.CPU, 15*time.Minute).Seconds())),
 		"--fsize=" + strconv.FormatInt(or(q.MaxOutput, 1<<40), 10), "--core=0", "--", or(q.Path, "qemu-img")}
 	cmd := exec.CommandContext(ctx, "prlimit", append(limits, args...)...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
+	// Each thread's arena would take 64 MiB of what it may have.
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C", "MALLOC_ARENA_MAX=1"}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &limited{&stderr, 4 << 10}
 	if err := cmd.Run(); err != nil {

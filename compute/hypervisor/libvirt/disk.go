@@ -228,7 +228,7 @@ func toolOutput(ctx context.Context, name string, args ...string) ([]byte, error
 	defer cancel()
 	limits := []string{fmt.Sprintf("--as=%d", toolMemory), fmt.Sprintf("--cpu=%d", toolCPU), name}
 	cmd := exec.CommandContext(ctx, "prlimit", append(limits, args...)...)
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "MALLOC_ARENA_MAX=1"}
 	out, err := cmd.CombinedOutput()
 	switch {
 	case err == nil:
