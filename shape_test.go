@@ -2,6 +2,7 @@ package nacre_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
+	"io/fs"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -274,6 +276,44 @@ func TestRootIsSmall(t *testing.T) {
 		names += len(v.Names)
 	}
 	require.LessOrEqual(t, names, 40, "the vocabulary is at most 40 names")
+}
+
+// short are the packages of HTTP handlers, where a function has forty lines at most.
+// A table of routes is as long as the routes are many: there each handler counts.
+var short = []string{"identity/api"}
+
+func TestSizes(t *testing.T) {
+	require.NoError(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != "." {
+			return cmp.Or(err, filepath.SkipDir)
+		}
+		if filepath.Ext(path) != ".go" {
+			return nil
+		}
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, path, nil, 0)
+		if err != nil {
+			return err
+		}
+		// A smell alarm: what grows over it is two things.
+		lines := func(n ast.Node) int { return fset.Position(n.End()).Line - fset.Position(n.Pos()).Line + 1 }
+		if under(path, "identity", "objectstore") {
+			require.LessOrEqual(t, fset.File(f.Pos()).LineCount(), 601, "%s is longer than 600 lines", path)
+		}
+		if !slices.Contains(short, filepath.ToSlash(filepath.Dir(path))) || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.FuncDecl:
+				require.True(t, strings.HasSuffix(n.Name.Name, "Routes") || lines(n) <= 40, "%s: %s has %d lines", path, n.Name.Name, lines(n))
+			case *ast.FuncLit:
+				require.LessOrEqual(t, lines(n), 40, "%s: a handler", fset.Position(n.Pos()))
+			}
+			return true
+		})
+		return nil
+	}))
 }
 
 // TestNothingInternalIsSeen holds exported signatures to types that an outsider

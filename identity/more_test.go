@@ -126,7 +126,7 @@ func TestCredentials(t *testing.T) {
 		require.NoError(t, err)
 		require.NotContains(t, rows[0].Sealed, pair.Secret)
 		require.Empty(t, rows[0].Blob, "the secret is not in the database")
-		signed := []byte("GET\n\n\ndate\n/bucket")
+		signed := []byte("GET\n\n\n" + time.Now().UTC().Format(time.RFC1123) + "\n/bucket")
 		mac := hmac.New(sha1.New, []byte(pair.Secret))
 		mac.Write(signed)
 		signature := base64.StdEncoding.EncodeToString(mac.Sum(nil))

@@ -154,7 +154,7 @@ func (s *Service) bytes(ctx context.Context, c *Content, off, n int64) (io.ReadC
 	}
 	r, err := s.c.Blobs.Open(ctx, c.Blob, off, n)
 	if err == nil {
-		return decrypted(&rotWatch{r, s, c.Blob, c.Ref}, c.key, off)
+		return decrypted(s.watched(r, c.Blob, c.Ref), c.key, off)
 	}
 	if errors.Is(err, blob.ErrRotten) {
 		s.setAside(c.Blob, c.Ref)
@@ -191,12 +191,35 @@ type rotWatch struct {
 	of  Ref
 }
 
+func (s *Service) watched(r io.ReadCloser, key string, of Ref) io.ReadCloser {
+	w := &rotWatch{r, s, key, of}
+	if to, ok := r.(io.WriterTo); ok {
+		return &rotWatchTo{w, to}
+	}
+	return w
+}
+
 func (r *rotWatch) Read(p []byte) (int, error) {
 	n, err := r.ReadCloser.Read(p)
+	return n, r.seen(err)
+}
+
+func (r *rotWatch) seen(err error) error {
 	if errors.Is(err, blob.ErrRotten) {
 		r.s.setAside(r.key, r.of)
 	}
-	return n, err
+	return err
+}
+
+// rotWatchTo is of a blob that writes itself.
+type rotWatchTo struct {
+	*rotWatch
+	to io.WriterTo
+}
+
+func (r *rotWatchTo) WriteTo(w io.Writer) (int64, error) {
+	n, err := r.to.WriteTo(w)
+	return n, r.seen(err)
 }
 
 // errReplaced is an object that was replaced while it was about to be read.

@@ -131,55 +131,78 @@ func missing(attr, in string) error {
 }
 
 func (b *authBody) request() (identity.AuthRequest, error) {
-	in := &b.Auth.Identity
-	req := identity.AuthRequest{Methods: in.Methods}
-	for _, m := range in.Methods {
+	req := identity.AuthRequest{Methods: b.Auth.Identity.Methods}
+	for _, m := range req.Methods {
+		show := b.other
 		switch m {
 		case "password":
-			if in.Password == nil || in.Password.User == nil {
-				return req, missing("password", "identity")
-			}
-			u := in.Password.User
-			if err := u.check("identity/password/user"); err != nil {
-				return req, err
-			}
-			if u.ID == "" && u.Domain == nil {
-				return req, missing("domain", "user")
-			}
-			req.User, req.Password = u.ref(), u.Password
+			show = b.password
 		case "token":
-			if in.Token == nil {
-				return req, missing("token", "identity")
-			}
-			req.Token = in.Token.ID
+			show = b.token
 		case "application_credential":
-			a := in.AppCred
-			if a == nil {
-				return req, missing("application_credential", "identity")
-			}
-			if a.ID == "" && (a.Name == "" || a.User == nil) {
-				return req, missing("id or name and user", "application_credential")
-			}
-			req.AppCredID, req.AppCredName, req.AppCredSecret = a.ID, a.Name, a.Secret
-			if a.User != nil {
-				req.AppCredUser = a.User.ref()
-			}
-		default:
-			v, ok := in.Extra[m]
-			if !ok {
-				return req, missing(m, "identity")
-			}
-			raw, err := json.Marshal(v)
-			if err != nil {
-				return req, err
-			}
-			if req.Extra == nil {
-				req.Extra = map[string]json.RawMessage{}
-			}
-			req.Extra[m] = raw
+			show = b.appCred
+		}
+		if err := show(m, &req); err != nil {
+			return req, err
 		}
 	}
 	return req, b.scope(&req)
+}
+
+// password, token, appCred and other take over what is shown for a method.
+func (b *authBody) password(m string, req *identity.AuthRequest) error {
+	in := b.Auth.Identity.Password
+	if in == nil || in.User == nil {
+		return missing(m, "identity")
+	}
+	u := in.User
+	if err := u.check("identity/password/user"); err != nil {
+		return err
+	}
+	if u.ID == "" && u.Domain == nil {
+		return missing("domain", "user")
+	}
+	req.User, req.Password = u.ref(), u.Password
+	return nil
+}
+
+func (b *authBody) token(m string, req *identity.AuthRequest) error {
+	if b.Auth.Identity.Token == nil {
+		return missing(m, "identity")
+	}
+	req.Token = b.Auth.Identity.Token.ID
+	return nil
+}
+
+func (b *authBody) appCred(m string, req *identity.AuthRequest) error {
+	a := b.Auth.Identity.AppCred
+	if a == nil {
+		return missing(m, "identity")
+	}
+	if a.ID == "" && (a.Name == "" || a.User == nil) {
+		return missing("id or name and user", m)
+	}
+	req.AppCredID, req.AppCredName, req.AppCredSecret = a.ID, a.Name, a.Secret
+	if a.User != nil {
+		req.AppCredUser = a.User.ref()
+	}
+	return nil
+}
+
+func (b *authBody) other(m string, req *identity.AuthRequest) error {
+	v, ok := b.Auth.Identity.Extra[m]
+	if !ok {
+		return missing(m, "identity")
+	}
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if req.Extra == nil {
+		req.Extra = map[string]json.RawMessage{}
+	}
+	req.Extra[m] = raw
+	return nil
 }
 
 func (b *authBody) scope(req *identity.AuthRequest) error {
@@ -385,6 +408,22 @@ type tokenTrust struct {
 	Impersonation bool `json:"impersonation"`
 }
 
+// scope says on what the token is good; false when on nothing.
+func (t *tokenBody) scope(i *identity.TokenInfo) bool {
+	switch {
+	case i.Project != nil:
+		t.Project = &placed{ID: i.Project.ID, Name: i.Project.Name, Domain: idName{i.Domain.ID, i.Domain.Name}}
+		t.IsDomain = &i.Project.IsDomain
+	case i.Domain != nil:
+		t.Domain = &idName{i.Domain.ID, i.Domain.Name}
+	case i.System != "":
+		t.System = map[string]bool{"all": true}
+	default:
+		return false
+	}
+	return true
+}
+
 func (h *handlers) tokenView(r *rest.Request, i *identity.TokenInfo, catalog bool) (any, error) {
 	t := &tokenBody{Methods: i.Methods, AuditIDs: i.AuditIDs, ExpiresAt: rest.Micros(i.ExpiresAt), IssuedAt: rest.Micros(i.IssuedAt)}
 	t.User.placed = placed{ID: i.User.ID, Name: i.User.Name, Domain: idName{i.UserDomain.ID, i.UserDomain.Name}}
@@ -395,18 +434,7 @@ func (h *handlers) tokenView(r *rest.Request, i *identity.TokenInfo, catalog boo
 	for _, role := range i.Roles {
 		t.Roles = append(t.Roles, idName{role.ID, role.Name})
 	}
-	scoped := true
-	switch {
-	case i.Project != nil:
-		t.Project = &placed{ID: i.Project.ID, Name: i.Project.Name, Domain: idName{i.Domain.ID, i.Domain.Name}}
-		t.IsDomain = &i.Project.IsDomain
-	case i.Domain != nil:
-		t.Domain = &idName{i.Domain.ID, i.Domain.Name}
-	case i.System != "":
-		t.System = map[string]bool{"all": true}
-	default:
-		scoped = false
-	}
+	scoped := t.scope(i)
 	if i.AppCred != nil {
 		t.AppCred = &tokenAppCred{i.AppCred.ID, i.AppCred.Name, !i.AppCred.Unrestricted, i.AppCred.AccessRules}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/nacre-cloud/nacre/identity/api"
 	"github.com/nacre-cloud/nacre/identity/assignment"
 	"github.com/nacre-cloud/nacre/identity/fernet"
+	"github.com/nacre-cloud/nacre/identity/passhash"
 	"github.com/nacre-cloud/nacre/internal/rest"
 	"github.com/nacre-cloud/nacre/store"
 	"github.com/nacre-cloud/nacre/store/bunstore"
@@ -139,4 +140,30 @@ func scale(b *testing.B, e store.Engine) {
 	_, err := c.svc.ListUsers(ctx, nacre.Query{Limit: 100, Marker: at(manyUsers / 2)})
 	require.NoError(b, err)
 	require.LessOrEqual(b, n.Load(), int64(3))
+}
+
+// BenchmarkLogin is a login by password on SQLite in turn with the hash that it must
+// compute, at Keystone's own cost: login/hash is 1 where nothing else counts. Both are
+// times on the cores.
+func BenchmarkLogin(b *testing.B) {
+	e := sqlite(b)
+	require.NoError(b, e.Migrate(b.Context(), identity.Schema(), true))
+	svc, err := identity.New(identity.Config{Engine: e})
+	require.NoError(b, err)
+	ids, err := svc.Bootstrap(b.Context(), identity.Bootstrap{Password: "secret"})
+	require.NoError(b, err)
+	c := &cloud{b, svc, rest.Mount("/identity", api.New(svc, api.Config{})), ids}
+	h, err := passhash.New(passhash.Bcrypt, 12)
+	require.NoError(b, err)
+	text, err := h.Hash("secret")
+	require.NoError(b, err)
+	var hash, login time.Duration
+	for b.Loop() {
+		begun := cpu(b)
+		require.True(b, passhash.Verify(text, "secret"))
+		hashed := cpu(b)
+		c.enter("admin", "secret", ids.ProjectID)
+		hash, login = hash+hashed-begun, login+cpu(b)-hashed
+	}
+	b.ReportMetric(float64(login)/float64(hash), "login/hash")
 }

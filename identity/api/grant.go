@@ -130,6 +130,17 @@ func assignmentView(r *rest.Request, v *assignment.View, n *identity.AssignmentN
 	default:
 		scope["system"], target = object{"all": true}, "system"
 	}
+	l := assignmentLinks(r.Base()+"/v3/", v, actor, target)
+	if v.Inherited || v.FromProject+v.FromDomain != "" {
+		scope["OS-INHERIT:inherited_to"] = "projects"
+	}
+	out["scope"], out["links"] = scope, l
+	return out
+}
+
+// assignmentLinks say where the assignment was made: on the actor or a group of its,
+// on the target or one above, of the role or of one that implies it.
+func assignmentLinks(base string, v *assignment.View, actor, target string) object {
 	inherited := v.Inherited
 	if from := v.FromProject + v.FromDomain; from != "" {
 		inherited = true
@@ -137,22 +148,17 @@ func assignmentView(r *rest.Request, v *assignment.View, n *identity.AssignmentN
 			target = "domains/" + from
 		}
 	}
-	roleID := v.RoleID
-	l := object{}
+	l, role := object{}, v.RoleID
 	if v.ViaPriorRole != "" {
-		roleID = v.ViaPriorRole
-		l["prior_role"] = r.Base() + "/v3/prior_role/" + v.ViaPriorRole + "/implies/" + v.RoleID
+		role = v.ViaPriorRole
+		l["prior_role"] = base + "prior_role/" + v.ViaPriorRole + "/implies/" + v.RoleID
 	}
 	if v.ViaGroup != "" {
-		l["membership"] = r.Base() + "/v3/groups/" + v.ViaGroup + "/users/" + v.UserID
+		l["membership"] = base + "groups/" + v.ViaGroup + "/users/" + v.UserID
 		actor = "groups/" + v.ViaGroup
 	}
-	if inherited {
-		scope["OS-INHERIT:inherited_to"] = "projects"
-		l["assignment"] = r.Base() + "/v3/OS-INHERIT/" + target + "/" + actor + "/roles/" + roleID + "/inherited_to_projects"
-	} else {
-		l["assignment"] = r.Base() + "/v3/" + target + "/" + actor + "/roles/" + roleID
+	if l["assignment"] = base + target + "/" + actor + "/roles/" + role; inherited {
+		l["assignment"] = base + "OS-INHERIT/" + target + "/" + actor + "/roles/" + role + "/inherited_to_projects"
 	}
-	out["scope"], out["links"] = scope, l
-	return out
+	return l
 }

@@ -262,6 +262,8 @@ func (w *world) body(method, template string) string {
 		"PUT /v3/domains/{}/config": `{"config":{"ldap":{"url":"n"}}}`, "PATCH /v3/domains/{}/config": `{"config":{"ldap":{"url":"n"}}}`,
 		"PATCH /v3/domains/{}/config/{}": `{"config":{"ldap":{"url":"n"}}}`, "PATCH /v3/domains/{}/config/{}/{}": `{"config":{"url":"n"}}`,
 		"POST /v3/auth/OS-FEDERATION/saml2": `{"auth":{"identity":{"methods":["token"],"token":{"id":"TOKEN"}},"scope":{"service_provider":{"id":"missing"}}}}`,
+		"POST /v3/auth/tokens":              `{"auth":{"identity":{"methods":["password"],"password":{"user":{"id":"USER","password":"wrong"}}}}}`,
+		"POST /v3/users/{}/password":        `{"user":{"original_password":"wrong","password":"n"}}`,
 	}
 	return fill.Replace(bodies[method+" "+variable.ReplaceAllString(template, "{}")])
 }
@@ -300,22 +302,34 @@ func TestMatrix(t *testing.T) {
 	m := matrix.New("Who may do what to the things of a domain D with a project P, by Keystone's default rules.\n"+
 		"P., D. and S. have a role on P, D and the system; the owner is a member of P whose things they are; the stranger\n"+
 		"is a member elsewhere; service has that role in another domain.\n"+
-		"+ allowed   . forbidden   ! must authenticate", callers...)
+		"+ allowed   . forbidden   ! must authenticate   else the status\n"+
+		"HEAD is as GET, where it has no line of its own.", callers...)
+	var open []func()
 	ops := slices.Clone(api.Operations())
 	slices.SortFunc(ops, func(a, b nacre.Operation) int { return strings.Compare(a.Path+" "+a.Method, b.Path+" "+b.Method) })
 	for _, op := range ops {
-		if len(op.Policies) == 0 {
-			continue // whoever asks: versions, log-in
-		}
 		cells := make([]string, len(callers))
 		for i, c := range callers {
 			cells[i] = w.mark(op, c)
+			if head := op; op.Method == "GET" && op.Path != "/v3/auth/tokens" { // that has a rule of its own
+				head.Method = "HEAD"
+				require.Equal(t, cells[i], w.mark(head, c), "HEAD %s by %s", op.Path, c)
+			}
 		}
 		name := fmt.Sprintf("%-6s %s", op.Method, op.Path)
+		if len(op.Policies) == 0 {
+			require.NotContains(t, cells, "500", name)
+			open = append(open, func() { m.Row(name, cells...) })
+			continue
+		}
 		require.Equal(t, "!", cells[0], "nobody is let in without a token: %s", name)
 		require.NotContains(t, cells, "400", "a body that the schema refuses tests nothing: %s", name)
 		require.NotContains(t, cells, "500", name)
 		m.Row(name, cells...)
+	}
+	m.Head("Without a rule: what is shown to everybody, and what asks itself for a password, a signature or a voucher")
+	for _, row := range open {
+		row()
 	}
 	m.Check(t)
 }

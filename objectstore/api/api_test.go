@@ -256,26 +256,6 @@ func TestLargeObjects(t *testing.T) {
 }
 
 // Parts of a static large object by their number.
-func TestPartNumbers(t *testing.T) {
-	w := start(t)
-	w.is(201, "PUT", "c", "")
-	w.is(201, "PUT", "c/a", "aaa")
-	w.is(201, "PUT", "c/b", "bbbbb")
-	w.is(201, "PUT", "c/slo?multipart-manifest=put", `[{"path": "/c/a"}, {"path": "/c/b", "range": "1-2"}, {"data": "Y2M="}]`)
-	for n, want := range []string{"aaa", "bb", "cc"} {
-		a := w.is(206, "GET", fmt.Sprintf("c/slo?part-number=%d", n+1), "")
-		require.Equal(t, []string{want, "3"}, []string{a.body, a.Header.Get("X-Parts-Count")})
-		a = w.is(206, "HEAD", fmt.Sprintf("c/slo?part-number=%d", n+1), "")
-		require.Equal(t, fmt.Sprint(len(want)), a.Header.Get("Content-Length"))
-	}
-	require.Equal(t, "bytes 3-4/7", w.is(206, "GET", "c/slo?part-number=2", "").Header.Get("Content-Range"))
-	require.Equal(t, "bytes */7", w.is(416, "GET", "c/slo?part-number=4", "").Header.Get("Content-Range"))
-	w.is(400, "GET", "c/slo?part-number=0", "")
-	w.is(400, "GET", "c/slo?part-number=x", "")
-	w.is(400, "GET", "c/slo?part-number=1", "", "Range: bytes=0-1")
-	require.Equal(t, "aaa", w.is(200, "GET", "c/a?part-number=7", "").body, "it has no parts")
-	w.is(200, "GET", "c/slo?multipart-manifest=get&part-number=1", "")
-}
 
 func TestSymlinks(t *testing.T) {
 	w := start(t)
@@ -420,6 +400,8 @@ func TestInfoAndTheRest(t *testing.T) {
 	})
 	require.Contains(t, w.is(200, "GET", "/info", "").body, `"max_file_size":5368709122`)
 	require.NotContains(t, w.is(200, "GET", "/info", "").body, "container_sync")
+	require.Contains(t, w.is(400, "PUT", "synced", "", "X-Container-Sync-To: //realm/cluster/a/c").body, "not served here")
+	w.is(404, "HEAD", "synced", "")
 	require.Equal(t, "OK", w.is(200, "GET", "/healthcheck", "").body)
 	a := w.is(200, "GET", "/auth/v1.0", "", "X-Auth-User: p:u", "X-Auth-Key: k")
 	require.Equal(t, w.url+"/v1/AUTH_p", a.Header.Get("X-Storage-Url"))

@@ -18,9 +18,9 @@ import (
 	"github.com/nacre-cloud/nacre/store/bunstore"
 )
 
-// BenchmarkSwift is the whole way over a socket, with every PUT synced to the disk
-// before it is answered. The client shares the machine.
-func BenchmarkSwift(b *testing.B) {
+// durable is the object store over a socket, with every PUT synced to the disk before
+// it is answered.
+func durable(b *testing.B) *httptest.Server {
 	e, err := bunstore.OpenSQLite(b.TempDir()+"/db", bunstore.Options{})
 	require.NoError(b, err)
 	require.NoError(b, e.Migrate(b.Context(), objectstore.Schema(), true))
@@ -39,6 +39,12 @@ func BenchmarkSwift(b *testing.B) {
 		require.NoError(b, blobs.Close())
 		require.NoError(b, e.Close())
 	})
+	return srv
+}
+
+// BenchmarkSwift is the whole way. The client shares the machine.
+func BenchmarkSwift(b *testing.B) {
+	srv := durable(b)
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	do := func(method, path, body string, want int) error {
 		req, err := http.NewRequest(method, srv.URL+"/v1/AUTH_p/"+path, strings.NewReader(body))

@@ -168,15 +168,30 @@ func TestStory(t *testing.T) {
 }
 
 func TestVirtualHostStyle(t *testing.T) {
-	w := start(t)
-	_, port, _ := strings.Cut(w.addr, ":")
-	c, err := minio.New("s3.test:"+port, &minio.Options{Creds: credentials.NewStaticV4("AK", "secret", ""), Region: "us-east-1", BucketLookup: minio.BucketLookupDNS,
-		Transport: redirect{w.addr}})
-	require.NoError(t, err)
-	require.NoError(t, c.MakeBucket(t.Context(), "bucket", minio.MakeBucketOptions{}))
-	_, err = c.PutObject(t.Context(), "bucket", "a/b", strings.NewReader("hello"), 5, minio.PutObjectOptions{})
-	require.NoError(t, err)
-	require.Equal(t, "hello", string(read(t, c, "bucket", "a/b", minio.GetObjectOptions{})))
+	for name, creds := range map[string]*credentials.Credentials{"v4": credentials.NewStaticV4("AK", "secret", ""), "v2": credentials.NewStaticV2("AK", "secret", "")} {
+		t.Run(name, func(t *testing.T) {
+			w := start(t)
+			_, port, _ := strings.Cut(w.addr, ":")
+			c, err := minio.New("s3.test:"+port, &minio.Options{Creds: creds, Region: "us-east-1", BucketLookup: minio.BucketLookupDNS, Transport: redirect{w.addr}})
+			require.NoError(t, err)
+			require.NoError(t, c.MakeBucket(t.Context(), "bucket", minio.MakeBucketOptions{}))
+			for _, key := range []string{"a/b", "bucket/b", "bucket2/b"} {
+				_, err = c.PutObject(t.Context(), "bucket", key, strings.NewReader(key), int64(len(key)), minio.PutObjectOptions{})
+				require.NoError(t, err)
+				require.Equal(t, key, string(read(t, c, "bucket", key, minio.GetObjectOptions{})))
+			}
+			// What was signed for a bucket in the path is not good for a host's.
+			u, err := w.client(t, creds, minio.BucketLookupPath).PresignedGetObject(t.Context(), "bucket2", "b", time.Hour, nil)
+			require.NoError(t, err)
+			req, err := http.NewRequestWithContext(t.Context(), "GET", u.String(), http.NoBody)
+			require.NoError(t, err)
+			req.Host = "bucket.s3.test"
+			resp, err := http.DefaultClient.Do(req)
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			require.Equal(t, 403, resp.StatusCode)
+		})
+	}
 }
 
 // redirect reaches the server whatever the URL's host is.

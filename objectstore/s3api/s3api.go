@@ -97,6 +97,8 @@ type call struct {
 	owner   string
 	bucket  string
 	key     string
+	// virtual says that the host names the bucket.
+	virtual bool
 	// body is the request's, freed of chunk signatures and checked; size is what it
 	// gives, or -1.
 	body  io.Reader
@@ -149,7 +151,7 @@ func (c *call) where() {
 	path := strings.TrimPrefix(c.r.URL.Path, "/")
 	for _, d := range c.Domains {
 		if b, ok := strings.CutSuffix(strings.ToLower(host), "."+strings.ToLower(strings.TrimPrefix(d, "."))); ok {
-			c.bucket, c.key = b, path
+			c.bucket, c.key, c.virtual = b, path, true
 			return
 		}
 	}

@@ -300,8 +300,8 @@ func (c *call) verifyV2(access, signature, date string) error {
 		b.WriteString(n + ":" + c.header(n) + "\n")
 	}
 	p, _, _ := strings.Cut(c.r.RequestURI, "?")
-	if !strings.HasPrefix(strings.TrimPrefix(c.r.URL.Path, "/"), c.bucket) {
-		p = "/" + c.bucket + p // virtual-host style
+	if c.virtual {
+		p = "/" + c.bucket + p
 	}
 	b.WriteString(p)
 	sep := "?"

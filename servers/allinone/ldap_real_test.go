@@ -40,8 +40,10 @@ func TestDirectoryByFile(t *testing.T) {
 	}
 	add(s.Suffix, map[string][]string{"objectClass": {"dcObject", "organization"}, "dc": {"example"}, "o": {"Example"}})
 	add("ou=Users,"+s.Suffix, map[string][]string{"objectClass": {"organizationalUnit"}, "ou": {"Users"}})
-	add("cn=a1,ou=Users,"+s.Suffix, map[string][]string{"objectClass": {"inetOrgPerson", "nacreUser"}, "cn": {"a1"}, "sn": {"alice"}, "mail": {"alice@example.com"}, "title": {"captain"},
-		"userPassword": {"pw of alice"}, "enabled": {"TRUE"}})
+	for name, enabled := range map[string]string{"alice": "TRUE", "bob": "FALSE"} {
+		add("cn="+name[:1]+"1,ou=Users,"+s.Suffix, map[string][]string{"objectClass": {"inetOrgPerson", "nacreUser"}, "cn": {name[:1] + "1"}, "sn": {name}, "mail": {name + "@example.com"}, "title": {"captain"},
+			"userPassword": {"pw of " + name}, "enabled": {enabled}})
+	}
 
 	state := filepath.Join(t.TempDir(), "state")
 	require.NoError(t, os.MkdirAll(state, 0o700))
@@ -62,8 +64,13 @@ domains:
 	domain := l.id("/identity/v3/domains", "domain", `{"name":"corp"}`)
 	project := l.id("/identity/v3/projects", "project", `{"name":"bridge","domain_id":"`+domain+`"}`)
 	_, m := l.ask(200, "GET", "/identity/v3/users?domain_id="+domain, l.admin, "")
-	require.Len(t, m["users"], 1)
-	alice := m["users"].([]any)[0].(map[string]any)
+	require.Len(t, m["users"], 2)
+	alice, bob := m["users"].([]any)[0].(map[string]any), m["users"].([]any)[1].(map[string]any)
+	if alice["name"] == "bob" {
+		alice, bob = bob, alice
+	}
+	require.Equal(t, false, bob["enabled"])
+	l.ask(401, "POST", "/identity/v3/auth/tokens", "", `{"auth":{"identity":{"methods":["password"],"password":{"user":{"name":"bob","domain":{"name":"corp"},"password":"pw of bob"}}}}}`)
 	require.Equal(t, "alice", alice["name"])
 	require.Equal(t, "alice@example.com", alice["email"])
 	require.Equal(t, "captain", alice["rank"])

@@ -96,6 +96,9 @@ type dbMigrate struct {
 
 // Run implements the command.
 func (d *dbMigrate) Run(c *cli, out io.Writer) error {
+	if d.Area != "" && !slices.Contains(servers.Areas(), d.Area) {
+		return fmt.Errorf("there is no area %q: the areas are %s", d.Area, strings.Join(servers.Areas(), ", "))
+	}
 	for _, area := range servers.Areas() {
 		if d.Area != "" && d.Area != area || d.Area == "" && len(c.settings.Areas) > 0 && !slices.Contains(c.settings.Areas, area) {
 			continue
@@ -235,10 +238,12 @@ type doctorCmd struct{}
 func (*doctorCmd) Run(c *cli, out io.Writer) error {
 	var found []nacre.Finding
 	texts := map[string]string{}
-	for _, name := range []string{"fernet-keys", "credential-keys"} {
+	for _, name := range []string{"fernet-keys", "credential-keys", "receipt-keys"} {
 		dir := filepath.Join(c.StateDir, name)
 		st, err := os.Stat(dir)
 		switch {
+		case err != nil && name == "receipt-keys":
+			continue // then the keys of tokens do
 		case err != nil:
 			found = append(found, nacre.Finding{Area: "identity", Kind: "keys", ID: name, Problem: "there is no key repository: nacre " + strings.TrimSuffix(name, "-keys") + " setup makes it"})
 			continue

@@ -13,29 +13,52 @@ import (
 	"github.com/nacre-cloud/nacre/identity"
 	"github.com/nacre-cloud/nacre/identity/credential"
 	"github.com/nacre-cloud/nacre/identity/fernet"
-	"github.com/nacre-cloud/nacre/store/bunstore"
+	"github.com/nacre-cloud/nacre/store"
 )
 
 // TestFromNothing makes an identity service by commands alone, as an operator of
 // Keystone is used to.
-func TestFromNothing(t *testing.T) {
-	dir := t.TempDir()
+func TestFromNothing(t *testing.T) { fromNothing(t, t.TempDir(), "holds no cloud") }
+
+// fromNothing does so on the configured engine; without is what the commands say
+// before there are tables.
+func fromNothing(t *testing.T, dir, without string) {
 	at := func(args ...string) string {
 		t.Helper()
 		out, err := nacreCommand(append(args, "--state-dir", dir)...)
 		require.NoError(t, err, out)
 		return out
 	}
-	_, err := nacreCommand("bootstrap", "--bootstrap-password", "secret", "--state-dir", dir)
-	require.ErrorContains(t, err, "holds no cloud")
-	_, err = nacreCommand("db", "migrate", "--check", "--state-dir", dir)
-	require.Error(t, err)
+	fails := func(message string, args ...string) {
+		t.Helper()
+		out, err := nacreCommand(append(args, "--state-dir", dir)...)
+		require.ErrorContains(t, err, message, out)
+	}
+	open := func() (*identity.Service, store.Engine) {
+		c := &cli{StateDir: dir}
+		require.NoError(t, c.load())
+		e, err := c.openArea("identity", false)
+		require.NoError(t, err)
+		keys, err := fernet.Open(filepath.Join(dir, "fernet-keys"))
+		require.NoError(t, err)
+		sealed, err := fernet.Open(filepath.Join(dir, "credential-keys"))
+		require.NoError(t, err)
+		svc, err := identity.New(identity.Config{Engine: e, Keys: keys, CredentialKeys: sealed})
+		require.NoError(t, err)
+		return svc, e
+	}
+	fails(without, "bootstrap", "--bootstrap-password", "secret")
+	fails(without, "doctor")
+	fails("", "db", "migrate", "--check")
+	fails(`no area "identitty"`, "db", "migrate", "--area", "identitty")
 	at("db", "migrate")
 	at("db", "migrate", "--check", "--area", "identity")
 	out, err := nacreCommand("doctor", "--state-dir", dir)
 	require.ErrorIs(t, err, errFound)
 	require.Contains(t, out, "nacre fernet setup makes it")
 	require.Contains(t, out, "there is no default domain")
+	fails("fernet-keys", "fernet", "rotate")
+	fails("Password", "bootstrap", "--bootstrap-password", "")
 	at("fernet", "setup")
 	at("credential", "setup")
 	at("receipt", "setup")
@@ -43,14 +66,7 @@ func TestFromNothing(t *testing.T) {
 	require.Contains(t, at("doctor"), "nothing found")
 
 	// What it made works, and goes on working through rotations.
-	e, err := bunstore.OpenSQLite(filepath.Join(dir, "db", "identity.db"), bunstore.Options{})
-	require.NoError(t, err)
-	keys, err := fernet.Open(filepath.Join(dir, "fernet-keys"))
-	require.NoError(t, err)
-	sealed, err := fernet.Open(filepath.Join(dir, "credential-keys"))
-	require.NoError(t, err)
-	svc, err := identity.New(identity.Config{Engine: e, Keys: keys, CredentialKeys: sealed})
-	require.NoError(t, err)
+	svc, e := open()
 	named := identity.NameRef{Name: "admin", Domain: identity.DomainRef{Name: "Default"}}
 	token, info, err := svc.Authenticate(t.Context(), identity.AuthRequest{Methods: []string{"password"}, User: named, Password: "secret", Project: &named})
 	require.NoError(t, err)
@@ -61,19 +77,13 @@ func TestFromNothing(t *testing.T) {
 	for range 5 {
 		require.Contains(t, at("credential", "rotate"), "1 credentials")
 	}
+	fails("", "fernet", "rotate", "--max-active-keys", "0")
 	at("fernet", "rotate")
 	require.Contains(t, at("credential", "migrate"), "1 credentials")
 	require.Contains(t, at("doctor"), "nothing found")
 
-	e, err = bunstore.OpenSQLite(filepath.Join(dir, "db", "identity.db"), bunstore.Options{})
-	require.NoError(t, err)
+	svc, e = open()
 	defer e.Close() //nolint:errcheck // of a test
-	keys, err = fernet.Open(filepath.Join(dir, "fernet-keys"))
-	require.NoError(t, err)
-	sealed, err = fernet.Open(filepath.Join(dir, "credential-keys"))
-	require.NoError(t, err)
-	svc, err = identity.New(identity.Config{Engine: e, Keys: keys, CredentialKeys: sealed})
-	require.NoError(t, err)
 	caller, err := svc.ValidateToken(t.Context(), token)
 	require.NoError(t, err)
 	got, err := svc.Credentials.Get(nacre.WithCaller(t.Context(), caller), cred.ID)
@@ -108,6 +118,15 @@ func TestMapping(t *testing.T) {
 	require.NoError(t, os.WriteFile(rules, []byte(`[{"local":[]}]`), 0o600))
 	_, err = nacreCommand("mapping", "test", "--rules", rules, "--input", input)
 	require.ErrorContains(t, err, "'remote' is a required property")
+	for _, bad := range []string{"", "{", "[1]", `{"rules":"x"}`, "null", "{}"} {
+		require.NoError(t, os.WriteFile(rules, []byte(bad), 0o600))
+		out, err = nacreCommand("mapping", "test", "--rules", rules, "--input", input)
+		require.Error(t, err, "%q: %s", bad, out)
+	}
+	_, err = nacreCommand("mapping", "test", "--rules", filepath.Join(dir, "none"), "--input", input)
+	require.Error(t, err)
+	_, err = nacreCommand("mapping", "test", "--rules", rules, "--input", dir)
+	require.Error(t, err)
 }
 
 func TestHelpIsNoError(t *testing.T) {

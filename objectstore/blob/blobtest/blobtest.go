@@ -97,11 +97,21 @@ func whole(t *testing.T, s blob.Store) {
 	require.Equal(t, want, keys(t, s))
 }
 
+// copied is what a reader gives to who copies: it may write itself.
+func copied(t *testing.T, s blob.Store, key string, off, n int64) []byte {
+	r, err := s.Open(t.Context(), key, off, n)
+	require.NoError(t, err)
+	var b bytes.Buffer
+	_, err = io.Copy(&b, r)
+	require.NoError(t, errors.Join(err, r.Close()))
+	return b.Bytes()
+}
+
 func ranges(t *testing.T, s blob.Store) {
-	for _, n := range []int{100, 65536, 200000} {
+	for _, n := range []int{100, 65536, 200000, 600000} {
 		data := Bytes(n)
 		key := Put(t, s, data)
-		for _, off := range []int{0, 1, 63, 65535, 65536, 65537, n - 1, n, n + 5} {
+		for _, off := range []int{0, 1, 63, 65535, 65536, 65537, 262143, n - 1, n, n + 5} {
 			for _, l := range []int{-1, 0, 1, 64, 65536, 131072, n} {
 				from := min(off, n)
 				to := n
@@ -111,6 +121,7 @@ func ranges(t *testing.T, s blob.Store) {
 				got, err := Get(s, key, int64(off), int64(l))
 				require.NoError(t, err)
 				require.True(t, bytes.Equal(data[from:to], got), "%d bytes from %d on of %d", l, off, n)
+				require.True(t, bytes.Equal(data[from:to], copied(t, s, key, int64(off), int64(l))), "%d bytes from %d on of %d, copied", l, off, n)
 			}
 		}
 	}

@@ -11,6 +11,12 @@ import (
 // datasync syncs what is needed to read the file's bytes again.
 func datasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
 
+// writeBack has the kernel begin to write a range of a file. It promises nothing, and so
+// its error means nothing: the sync that follows says what holds.
+func writeBack(f *os.File, off, n int64) {
+	_ = unix.SyncFileRange(int(f.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
+}
+
 // punch makes zeros of a range and gives its whole blocks back to the disk.
 func punch(f *os.File, off, n int64) error {
 	err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)

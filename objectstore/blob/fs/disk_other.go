@@ -10,6 +10,9 @@ import (
 
 func datasync(f *os.File) error { return f.Sync() }
 
+// writeBack does nothing here: the sync does it all.
+func writeBack(*os.File, int64, int64) {}
+
 func punch(f *os.File, off, n int64) error { return zero(f, off, n) }
 
 func nextData(f *os.File, off int64) (int64, error) {

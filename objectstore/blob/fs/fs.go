@@ -161,7 +161,7 @@ func (s *Store) Open(_ context.Context, key string, off, n int64) (io.ReadCloser
 	if !ok {
 		return nil, blob.NotFound(key)
 	}
-	return openLarge(key, path, off, n, &s.bufs)
+	return openLarge(key, path, off, n)
 }
 
 // Delete implements blob.Store.

@@ -136,8 +136,8 @@ func damage(t *testing.T, path string, at int64) {
 }
 
 func TestRotIsFoundNeverHandedOutAndSetAside(t *testing.T) {
-	for _, n := range []int{1000, 300000} {
-		for _, at := range []int64{0, 25, 500, -1, -21} {
+	for _, n := range []int{1000, 300000, 600000} {
+		for _, at := range []int64{0, 25, 500, 200000, 400000, -1, -21} {
 			dir := t.TempDir()
 			s := open(t, dir, blobfs.Options{})
 			other := blobtest.Put(t, s, blobtest.Bytes(77))
@@ -149,6 +149,9 @@ func TestRotIsFoundNeverHandedOutAndSetAside(t *testing.T) {
 					continue // what is behind the record is nobody's
 				}
 			}
+			if at >= int64(n) {
+				continue // among the sums
+			}
 			damage(t, path, at+shift)
 			got, err := blobtest.Get(s, key, 0, -1)
 			if n > blobfs.Small && at == -1 {
@@ -159,6 +162,9 @@ func TestRotIsFoundNeverHandedOutAndSetAside(t *testing.T) {
 			}
 			require.ErrorIs(t, err, blob.ErrRotten, "%d bytes, damaged at %d", n, at)
 			require.True(t, bytes.HasPrefix(blobtest.Bytes(n), got), "what was handed out is right")
+			if at > blobfs.Small {
+				require.EqualValues(t, at/blobfs.Small*blobfs.Small, len(got), "and it is all that is")
+			}
 			require.ErrorIs(t, s.Verify(t.Context(), key), blob.ErrRotten)
 			rotten, err := s.Rotten()
 			require.NoError(t, err)
