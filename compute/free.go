@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -28,12 +29,12 @@ type freeHint struct {
 	mu    sync.Mutex
 	until time.Time
 	hosts map[string]Host
-	list  []scheduler.Host // by name
-	old   bool             // the last get was not fresh
+	list  []*scheduler.Host // by name
+	old   bool              // the last get was not fresh
 }
 
-// get returns the hosts, by name and as the scheduler sees them, except for Up.
-func (f *freeHint) get(ctx context.Context, s *Service) (map[string]Host, []scheduler.Host, error) {
+// get returns the hosts, by name and as the scheduler sees them.
+func (f *freeHint) get(ctx context.Context, s *Service) (map[string]Host, []*scheduler.Host, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	begun := time.Now()
@@ -52,30 +53,32 @@ func (f *freeHint) get(ctx context.Context, s *Service) (map[string]Host, []sche
 	for _, x := range free {
 		byID[x.Provider.ID] = x
 	}
-	f.hosts, f.list = make(map[string]Host, len(rows)), make([]scheduler.Host, len(rows))
+	f.hosts, f.list = make(map[string]Host, len(rows)), make([]*scheduler.Host, len(rows))
 	for i, h := range rows {
 		f.hosts[h.Name] = h
-		f.list[i] = scheduler.Host{Name: h.Name, Zone: h.Zone, Disabled: h.Disabled, Arch: h.Info.Arch, Type: h.Info.Type, Free: byID[h.ID]}
+		f.list[i] = &scheduler.Host{Name: h.Name, Zone: h.Zone, Up: s.Up(h), Disabled: h.Disabled, Arch: h.Info.Arch, Type: h.Info.Type, Free: byID[h.ID]}
 	}
 	now := time.Now()
 	f.until = now.Add(min(max(freeFor, freeShare*now.Sub(begun)), freeMost))
 	return f.hosts, f.list, nil
 }
 
-// took notes a claim.
+// took notes a claim, or one that is about to be made: so others that choose meanwhile
+// choose other hosts, where hosts are equal.
 func (f *freeHint) took(host string, r placement.Resources) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	i := slices.IndexFunc(f.list, func(h scheduler.Host) bool { return h.Name == host })
-	if i < 0 || f.list[i].Free.Used == nil {
+	i, ok := slices.BinarySearchFunc(f.list, host, func(h *scheduler.Host, name string) int { return strings.Compare(h.Name, name) })
+	if !ok || f.list[i].Free.Used == nil {
 		return
 	}
 	f.list = slices.Clone(f.list)
-	used := maps.Clone(f.list[i].Free.Used)
+	h := *f.list[i]
+	h.Free.Used = maps.Clone(h.Free.Used)
 	for class, n := range r {
-		used[class] += n
+		h.Free.Used[class] += n
 	}
-	f.list[i].Free.Used = used
+	f.list[i] = &h
 }
 
 // forget has the next get read anew.

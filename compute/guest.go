@@ -36,6 +36,18 @@ func (s *Service) Guest(ctx context.Context, server, project string) (*metadata.
 	return s.instanceOf(&sv), nil
 }
 
+// HostGuest is Guest for a host: of the servers that are on it, or on their way to it.
+func (s *Service) HostGuest(ctx context.Context, host, server, project string) (*metadata.Instance, error) {
+	here, err := s.servers.Exists(ctx, store.Eq("id", server), store.Or(store.Eq("host", host), store.Eq("other_host", host)))
+	if err != nil {
+		return nil, err
+	}
+	if host == "" || !here {
+		return nil, serverNotFound(server)
+	}
+	return s.Guest(ctx, server, project)
+}
+
 func (s *Service) instanceOf(sv *Server) *metadata.Instance {
 	in := &metadata.Instance{
 		UUID: sv.ID, Name: sv.Name, Hostname: sv.Hostname, Domain: s.c.DNSDomain, ProjectID: sv.ProjectID, AvailabilityZone: sv.AvailabilityZone,

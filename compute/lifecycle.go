@@ -82,6 +82,9 @@ func (s *Service) DeleteServer(ctx context.Context, id, rule string) error {
 		return err
 	}
 	return store.InTx(ctx, s.c.Engine, func(ctx context.Context) error {
+		if err := s.work.Hold(ctx, kindServer, id); err != nil {
+			return err
+		}
 		var again bool
 		sv, err := s.servers.Update(ctx, id, func(sv *Server) error {
 			if sv.Deleted {
@@ -177,6 +180,9 @@ func (s *Service) Do(ctx context.Context, id string, d Deed) error {
 		return err
 	}
 	return store.InTx(ctx, s.c.Engine, func(ctx context.Context) error {
+		if err := s.work.Hold(ctx, kindServer, id); err != nil {
+			return err
+		}
 		step := r.step
 		sv, err := s.servers.Update(ctx, id, func(sv *Server) error {
 			step = r.step
@@ -245,6 +251,9 @@ func (s *Service) ResetState(ctx context.Context, id, state string) error {
 		return err
 	}
 	return store.InTx(ctx, s.c.Engine, func(ctx context.Context) error {
+		if err := s.work.Hold(ctx, kindServer, id); err != nil {
+			return err
+		}
 		sv, err := s.servers.Update(ctx, id, func(sv *Server) error {
 			if sv.Deleted {
 				return serverNotFound(id)

@@ -79,9 +79,11 @@ func (s *Service) hostUp(ctx context.Context, host string) (bool, error) {
 	return len(hs) > 0 && s.Up(hs[0]), err
 }
 
-// landed reports whether the guest runs on the host that it was sent to.
+// landed reports whether the guest is on the host that it was sent to, and runs or, where
+// it was paused, stands still.
 func landed(m *Moving) bool {
-	return m.SeenGen >= m.Generation && m.SeenPhase == hypervisor.Done && m.SeenPower == hypervisor.Running
+	there := m.SeenPower == hypervisor.Running || m.Landed && m.SeenPower == hypervisor.Paused
+	return m.SeenGen >= m.Generation && m.SeenPhase == hypervisor.Done && there
 }
 
 // callOff gives a live migration up. It may be too late for that: then the guest lands.
@@ -151,8 +153,12 @@ func (s *Service) stepLand(ctx context.Context, j *reconcile.Job) (reconcile.Nex
 		x, err := s.servers.Update(ctx, sv.ID, func(x *Server) error {
 			g = x.next()
 			x.swap()
+			vm, power := VMActive, hypervisor.Running
+			if x.Move.VMState == VMPaused {
+				vm, power = VMPaused, hypervisor.Paused
+			}
 			x.Move, x.OtherHost, x.Generation = nil, "", g+1
-			x.TaskState, x.VMState, x.WantPower, x.PowerState = "", VMActive, hypervisor.Running, hypervisor.Running
+			x.TaskState, x.VMState, x.WantPower, x.PowerState = "", vm, power, power
 			x.AvailabilityZone, x.Updated, x.Fault = zone, time.Now().UTC(), nil
 			return nil
 		})

@@ -81,6 +81,11 @@ type Moving struct {
 	SeenPhase  hypervisor.Phase `json:"seen_phase,omitempty"`
 	SeenPower  hypervisor.Power `json:"seen_power,omitempty"`
 	SeenReason string           `json:"seen_reason,omitempty"`
+	// SeenEpoch and SeenSequence are as a server's.
+	SeenEpoch    int64 `json:"seen_epoch,omitempty"`
+	SeenSequence int64 `json:"seen_sequence,omitempty"`
+	// Landed says that the other host has the guest whole.
+	Landed bool `json:"landed,omitempty"`
 }
 
 // next is a generation that neither of the server's hosts has seen.
@@ -126,10 +131,13 @@ func (m *Moving) take(st hypervisor.State) bool {
 	}
 	old := *m
 	m.SeenGen, m.SeenPhase, m.SeenPower, m.SeenReason = st.Generation, st.Phase, st.Power, st.Reason
-	if st.Move.ID == m.Migration && st.Move.Offer != "" {
-		m.Offer = st.Move.Offer
+	if st.Move.ID == m.Migration {
+		m.Landed = m.Landed || st.Move.Landed
+		if st.Move.Offer != "" {
+			m.Offer = st.Move.Offer
+		}
 	}
-	return m.SeenGen != old.SeenGen || m.SeenPhase != old.SeenPhase || m.SeenPower != old.SeenPower || m.SeenReason != old.SeenReason || m.Offer != old.Offer
+	return m.SeenGen != old.SeenGen || m.SeenPhase != old.SeenPhase || m.SeenPower != old.SeenPower || m.SeenReason != old.SeenReason || m.Offer != old.Offer || m.Landed != old.Landed
 }
 
 // role is the part of the move that one of the server's hosts is told.

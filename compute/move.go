@@ -167,7 +167,7 @@ func (s *Service) knownHost(ctx context.Context, host string) error {
 	return err
 }
 
-// LiveMigrate accepts that a running server moves to another host, or to the named one.
+// LiveMigrate accepts that a running or paused server moves to another host, or to the named one.
 func (s *Service) LiveMigrate(ctx context.Context, id, host string) error {
 	rule := "os_compute_api:os-migrate-server:migrate_live"
 	if host != "" {
@@ -176,7 +176,7 @@ func (s *Service) LiveMigrate(ctx context.Context, id, host string) error {
 	if _, err := s.movable(ctx, id, rule); err != nil {
 		return err
 	}
-	_, err := s.begin(ctx, id, begun{action: "live-migration", states: []string{VMActive}, step: "choose",
+	_, err := s.begin(ctx, id, begun{action: "live-migration", states: []string{VMActive, VMPaused}, step: "choose",
 		change: func(ctx context.Context, sv *Server, p *progress) error {
 			if host != "" {
 				if host == sv.Host {

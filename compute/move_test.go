@@ -247,6 +247,26 @@ func TestLiveMigration(t *testing.T) {
 	})
 }
 
+// A paused server goes as it is, and can be resumed where it came to.
+func TestPausedServerMovesLive(t *testing.T) {
+	computetest.Each(t, func(t *testing.T, e store.Engine) {
+		c := computetest.Start(t, computetest.NewWorld(e, "h1", "h2"))
+		sv, me := boot(t, c, c.Flavor()), computetest.User("p1")
+		require.NoError(t, c.Compute.Do(me, sv.ID, compute.Pause))
+		c.Reach(sv.ID, "PAUSED")
+		require.NoError(t, c.Compute.LiveMigrate(computetest.Admin(), sv.ID, ""))
+		got := c.Reach(sv.ID, "PAUSED")
+		require.Equal(t, other(sv.Host), got.Host)
+		require.Equal(t, hypervisor.Paused, got.PowerState)
+		c.Clean()
+		require.Equal(t, map[string]hypervisor.Power{got.Host: hypervisor.Paused}, where(t, c, sv.ID))
+		require.Equal(t, "completed", migrations(t, c, sv.ID)[0].Status)
+		require.NoError(t, c.Compute.Do(me, sv.ID, compute.Unpause))
+		c.Reach(sv.ID, "ACTIVE")
+		runsOn(t, c, sv.ID, got.Host)
+	})
+}
+
 func TestLiveMigrationThatFails(t *testing.T) {
 	for name, at := range map[string]struct {
 		source bool

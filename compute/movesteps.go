@@ -130,7 +130,7 @@ func (s *Service) stepChoose(ctx context.Context, j *reconcile.Job) (reconcile.N
 			continue
 		}
 		if err == nil {
-			s.free.took(host.ID, resources(want))
+			s.free.took(host.Name, resources(want))
 		}
 		return next, err
 	}

@@ -112,6 +112,10 @@ type Server struct {
 	SeenPhase  hypervisor.Phase `store:"seen_phase"`
 	SeenPower  hypervisor.Power `store:"seen_power"`
 	SeenReason string           `store:"seen_reason"`
+	// SeenEpoch and SeenSequence are the start of the host's agent that said it, and the
+	// number of its report.
+	SeenEpoch    int64 `store:"seen_epoch"`
+	SeenSequence int64 `store:"seen_sequence"`
 	// Build counts how often it was made anew from an image (rebuild).
 	Build int64 `store:"build"`
 	// OtherHost is the second host of a server that moves: the one it goes to, until

@@ -62,7 +62,10 @@ type Config struct {
 	Workers int
 	// Alone says that no other process serves this area's database.
 	Alone bool
-	Log   *slog.Logger
+	// Instance is a name that no other process has while this one runs: work that one of
+	// that name left goes on soon. Empty is none.
+	Instance string
+	Log      *slog.Logger
 }
 
 // Service is compute.
@@ -89,6 +92,8 @@ type Service struct {
 	mu        sync.Mutex
 	runCtx    context.Context
 	listening map[string]bool
+	// offered is when a host's inventory was last compared with placement's.
+	offered map[string]time.Time
 }
 
 type randomIDs struct{}
@@ -136,14 +141,14 @@ func New(c Config) (*Service, error) {
 	}
 	e := c.Engine
 	s := &Service{
-		c: c, log: c.Log.With("area", "compute"), listening: map[string]bool{},
+		c: c, log: c.Log.With("area", "compute"), listening: map[string]bool{}, offered: map[string]time.Time{},
 		servers: store.NewTable[Server](e, "server"), serverTags: store.NewTable[ServerTag](e, "server_tag"), flavors: store.NewTable[Flavor](e, "flavor"),
 		flavorAccess: store.NewTable[FlavorAccess](e, "flavor_access"), keypairs: store.NewTable[Keypair](e, "keypair"),
 		groups: store.NewTable[ServerGroup](e, "server_group"), aggregates: store.NewTable[HostAggregate](e, "host_aggregate"),
 		hosts: store.NewTable[Host](e, "host"), tombstones: store.NewTable[Tombstone](e, "tombstone"), actions: store.NewTable[Action](e, "instance_action"),
 		migrations: store.NewTable[Migration](e, "migration"),
 		quota:      quota.New(e, defaultQuota),
-		work:       reconcile.New(reconcile.Config{Engine: e, Area: "compute", Alone: c.Alone, Workers: c.Workers, Log: c.Log}),
+		work:       reconcile.New(reconcile.Config{Engine: e, Area: "compute", Alone: c.Alone, Instance: c.Instance, Workers: c.Workers, Log: c.Log}),
 		events:     outbox.New("compute", e, c.Log),
 	}
 	s.work.Handle(kindServer, s.serverHandler())

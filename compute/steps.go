@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/nacre-cloud/nacre"
@@ -98,6 +97,7 @@ func (s *Service) stepSchedule(ctx context.Context, j *reconcile.Job) (reconcile
 	}
 	for _, h := range res.Hosts {
 		host := hosts[h.Name]
+		s.free.took(host.Name, resources(sv))
 		next, err := j.Commit(ctx, reconcile.Goto("ports"), func(ctx context.Context) error {
 			if err := s.keepsGroup(ctx, &sv, host.Name); err != nil {
 				return err
@@ -111,12 +111,11 @@ func (s *Service) stepSchedule(ctx context.Context, j *reconcile.Job) (reconcile
 			})
 			return err
 		})
-		if nacre.KindOf(err) == nacre.Conflict && !errors.Is(err, reconcile.ErrLost) {
+		if err != nil {
 			s.free.forget()
-			continue // somebody was faster there
 		}
-		if err == nil {
-			s.free.took(host.Name, resources(sv))
+		if nacre.KindOf(err) == nacre.Conflict && !errors.Is(err, reconcile.ErrLost) {
+			continue // somebody was faster there
 		}
 		return next, err
 	}
@@ -136,10 +135,6 @@ func (s *Service) candidates(ctx context.Context, sv Server, failed []string) (s
 	group, err := s.schedulerGroup(ctx, &sv)
 	if err != nil {
 		return scheduler.Result{}, nil, err
-	}
-	list = slices.Clone(list)
-	for i := range list {
-		list[i].Up = s.Up(hosts[list[i].Name])
 	}
 	return scheduler.Choose(list, scheduler.Request{Zone: sv.RequestedZone, Host: sv.RequestedHost, Not: failed, Resources: resources(sv), Image: sv.ImageMeta, Group: group}, scheduler.Filters()), hosts, nil
 }

@@ -89,7 +89,10 @@ type Config struct {
 	UploadTimeout time.Duration
 	// Alone says that no other process serves this area's database.
 	Alone bool
-	Log   *slog.Logger
+	// Instance is a name that no other process has while this one runs: work that one of
+	// that name left goes on soon. Empty is none.
+	Instance string
+	Log      *slog.Logger
 }
 
 // Service is image.
@@ -140,7 +143,7 @@ func New(c Config) (*Service, error) {
 	s := &Service{c: c, log: c.Log.With("area", "image"), uploading: map[string]bool{}, askers: map[string]*nacre.Caller{},
 		images: store.NewTable[Image](e, "image"), tags: store.NewTable[Tag](e, "image_tag"), properties: store.NewTable[Property](e, "image_property"),
 		members: store.NewTable[Member](e, "image_member"), tasks: store.NewTable[Task](e, "image_task"), cached: store.NewTable[Cached](e, "image_cached"),
-		work: reconcile.New(reconcile.Config{Engine: e, Area: "image", Alone: c.Alone, Workers: 4, Log: c.Log}), events: outbox.New("image", e, c.Log)}
+		work: reconcile.New(reconcile.Config{Engine: e, Area: "image", Alone: c.Alone, Instance: c.Instance, Workers: 4, Log: c.Log}), events: outbox.New("image", e, c.Log)}
 	if err := s.setStores(); err != nil {
 		return nil, err
 	}

@@ -239,10 +239,6 @@ func (a *audit) placed(ctx context.Context) error {
 // needed works out from the objects alone what each host is to have.
 func (a *audit) needed(ctx context.Context) error {
 	a.need = map[string]bool{}
-	node, err := a.s.networkNode(ctx)
-	if err != nil {
-		return err
-	}
 	rules, err := a.s.rules.Where(ctx, store.Not(store.Eq("remote_group_id", "")))
 	if err != nil {
 		return err
@@ -253,9 +249,11 @@ func (a *audit) needed(ctx context.Context) error {
 	}
 	for id, p := range a.ports {
 		switch {
-		case node != "" && (p.DeviceOwner == OwnerRouter || p.DeviceOwner == OwnerGateway):
-			a.need[placeID(node, dataplane.KindRouter, p.DeviceID)] = true
-			a.need[placeID(node, dataplane.KindNetwork, p.NetworkID)] = true
+		case slices.Contains(routerOwners, p.DeviceOwner):
+			if node := a.routers[p.DeviceID].Host; node != "" {
+				a.need[placeID(node, dataplane.KindRouter, p.DeviceID)] = true
+				a.need[placeID(node, dataplane.KindNetwork, p.NetworkID)] = true
+			}
 		default:
 			for _, host := range carriers(&p) {
 				if host == p.Host && p.BindingFailed {

@@ -201,7 +201,7 @@ func (s *Service) buildRouters(ctx context.Context, ids []string) (map[string]*d
 	if err != nil {
 		return nil, err
 	}
-	legs, err := s.ports.Where(ctx, store.In("device_id", ids), store.In("device_owner", []string{OwnerRouter, OwnerGateway}))
+	legs, err := s.ports.Where(ctx, store.In("device_id", ids), store.In("device_owner", routerOwners))
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +226,7 @@ func (s *Service) buildRouters(ctx context.Context, ids []string) (map[string]*d
 	}
 	out := map[string]*dataplane.Router{}
 	for _, r := range rs {
-		d := &dataplane.Router{ID: r.ID, Generation: r.Generation, ProjectID: r.ProjectID, AdminUp: r.AdminUp}
+		d := &dataplane.Router{ID: r.ID, Generation: r.Generation, ProjectID: r.ProjectID, AdminUp: r.AdminUp, Moves: r.Moves}
 		for _, rt := range r.Routes {
 			d.Routes = append(d.Routes, dataplane.Route{Destination: rt.Destination, NextHop: rt.NextHop})
 		}

@@ -24,8 +24,16 @@
 //
 // A guest's port goes to its host, and to those to which it has inactive bindings (a
 // guest may move there), with its network and its security groups, and those that their
-// rules name as remote. Its status is what the host of its active binding says. Routers with their networks go to the
-// first host that was added. What a host has no more use for gets a tombstone.
+// rules name as remote. Its status is what the host of its active binding says.
+//
+// A router with its networks goes to one host: of those that live, are not disabled and
+// have the gateway's physical network, the one with the fewest routers. It stays there
+// until that host is disabled or has not been heard for HostTimeout while others were;
+// then it moves, once, however many processes look. The old host gets a tombstone, and
+// when it has let go of its copy the new one tells the neighbours again where the
+// router's addresses are.
+//
+// What a host has no more use for gets a tombstone.
 //
 // # Generations
 //

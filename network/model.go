@@ -179,6 +179,14 @@ type Router struct {
 	GatewayPortID    string  `store:"gateway_port_id"`
 	SNAT             bool    `store:"enable_snat"`
 	Routes           []Route `store:"routes,json"`
+	// Host is the one that has it; empty until it has a leg and a host is found.
+	// Unhosted says that an operator took it off its host: it has none until it
+	// changes or is given one.
+	Host     string `store:"host,index=router_host"`
+	Unhosted bool   `store:"unhosted"`
+	// Moves counts how often its addresses came to lie elsewhere, which their
+	// neighbours are to hear of.
+	Moves int64 `store:"moves"`
 }
 
 // FloatingIP is an external address that leads to a fixed one.
@@ -225,13 +233,17 @@ type SecurityGroupRule struct {
 
 // Host is a host that carries packets.
 type Host struct {
-	ID      string         `store:"id,pk"`
-	Name    string         `store:"name,unique=host_name"`
-	Info    dataplane.Host `store:"info,json"`
-	Started int64          `store:"started"`
-	Seen    time.Time      `store:"seen_at"`
-	Created time.Time      `store:"created_at"`
-	AdminUp bool           `store:"admin_state_up"`
+	ID   string         `store:"id,pk"`
+	Name string         `store:"name,unique=host_name"`
+	Info dataplane.Host `store:"info,json"`
+	// Started is the agent's, Sequence the number of its last full report.
+	Started  int64     `store:"started"`
+	Sequence int64     `store:"sequence"`
+	Seen     time.Time `store:"seen_at"`
+	Created  time.Time `store:"created_at"`
+	// AdminUp off takes the routers away from the host, and gives it no more.
+	AdminUp     bool   `store:"admin_state_up"`
+	Description string `store:"description"`
 }
 
 // Place is what a host is to have, and what it says of it. A place that is Gone
@@ -250,6 +262,10 @@ type Place struct {
 	Gone    bool   `store:"gone"`
 	Active  bool   `store:"active"`
 	Reason  string `store:"reason"`
+	// SeenEpoch and SeenSequence are the start of the host's agent that said it, and the
+	// number of its report.
+	SeenEpoch    int64 `store:"seen_epoch"`
+	SeenSequence int64 `store:"seen_sequence"`
 }
 
 // Schema is what the area keeps.

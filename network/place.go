@@ -27,8 +27,7 @@ const (
 	gather = 250 * time.Millisecond
 )
 
-// AddHost makes a host known, so that its reports are heard. The first one gets
-// the routers that are there already. Idempotent.
+// AddHost makes a host known, so that its reports are heard. Idempotent.
 func (s *Service) AddHost(ctx context.Context, name string) (Host, error) {
 	if name == "" || strings.Contains(name, "/") {
 		return Host{}, nacre.Errorf(nacre.Invalid, "InvalidInput", "'%s' is not a name for a host.", name)
@@ -47,22 +46,7 @@ func (s *Service) AddHost(ctx context.Context, name string) (Host, error) {
 		if err := s.hosts.Insert(ctx, out); err != nil {
 			return err
 		}
-		if err := s.bindWaiting(ctx, name); err != nil {
-			return err
-		}
-		if node, err := s.networkNode(ctx); err != nil || node != name {
-			return err
-		}
-		routers, err := s.routers.Where(ctx, store.InSelect("id", s.ports, "device_id", store.In("device_owner", []string{OwnerRouter, OwnerGateway})))
-		if err != nil {
-			return err
-		}
-		for _, r := range routers {
-			if err := s.settleRouter(ctx, r.ID, ""); err != nil {
-				return err
-			}
-		}
-		return nil
+		return s.bindWaiting(ctx, name)
 	})
 	if err == nil {
 		err = s.listenTo(name)
@@ -104,15 +88,6 @@ func (s *Service) known(ctx context.Context, name string) (bool, error) {
 
 // Up reports whether a host counts as alive.
 func (s *Service) Up(h Host) bool { return time.Since(h.Seen) < s.c.HostTimeout }
-
-// networkNode is the host that has the routers: the first that is known.
-func (s *Service) networkNode(ctx context.Context) (string, error) {
-	hs, err := s.hosts.Select(ctx, store.Select{Order: []store.Order{{Column: "created_at"}}, Limit: 1})
-	if err != nil || len(hs) == 0 {
-		return "", err
-	}
-	return hs[0].Name, nil
-}
 
 // put makes an object part of what a host is to have; in the caller's
 // transaction. gen is the object's generation.
@@ -466,51 +441,7 @@ func (s *Service) networkUsed(ctx context.Context, host, network string) (bool, 
 	if used || err != nil {
 		return used, err
 	}
-	node, err := s.networkNode(ctx)
-	if err != nil || node != host {
-		return false, err
-	}
-	return s.ports.Exists(ctx, store.Eq("network_id", network), store.In("device_owner", []string{OwnerRouter, OwnerGateway}))
-}
-
-// settleRouter places a router that has a leg, with its networks, on the network
-// node; in the caller's transaction. left is a network that it no longer touches.
-func (s *Service) settleRouter(ctx context.Context, id, left string) error {
-	node, err := s.networkNode(ctx)
-	if err != nil || node == "" {
-		return err
-	}
-	legs, err := s.ports.Where(ctx, store.Eq("device_id", id), store.In("device_owner", []string{OwnerRouter, OwnerGateway}))
-	if err != nil {
-		return err
-	}
-	if len(legs) == 0 {
-		if err := s.remove(ctx, dataplane.KindRouter, id, ""); err != nil {
-			return err
-		}
-	} else {
-		done := map[string]bool{}
-		for _, l := range legs {
-			if done[l.NetworkID] {
-				continue
-			}
-			done[l.NetworkID] = true
-			if err := s.place(ctx, node, dataplane.KindNetwork, l.NetworkID); err != nil {
-				return err
-			}
-		}
-		gen, err := s.bump(ctx, dataplane.KindRouter, id, 0)
-		if err != nil {
-			return err
-		}
-		if err := s.put(ctx, node, dataplane.KindRouter, id, gen); err != nil {
-			return err
-		}
-	}
-	if left == "" {
-		return nil
-	}
-	return s.sweep(ctx, node, left, nil)
+	return s.ports.Exists(ctx, store.Eq("network_id", network), store.In("device_owner", routerOwners), store.InSelect("device_id", s.routers, "id", store.Eq("host", host)))
 }
 
 // stepSync sends a host what it has not confirmed.

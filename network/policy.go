@@ -100,6 +100,10 @@ var ruleTable = []ruleRow{
 	{"get_agent", adminOnly, "Get an agent"},
 	{"update_agent", adminOnly, "Update an agent"},
 	{"delete_agent", adminOnly, "Delete an agent"},
+	{"create_l3-router", adminOnly, "Add a router to an L3 agent"},
+	{"get_l3-routers", adminOnly, "List routers on an L3 agent"},
+	{"delete_l3-router", adminOnly, "Remove a router from an L3 agent"},
+	{"get_l3-agents", adminOnly, "List L3 agents hosting a router"},
 	{"get_network_ip_availability", adminOnly, "Get network IP availability"},
 	{"get_availability_zone", "@", "List availability zones"},
 }

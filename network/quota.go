@@ -114,8 +114,7 @@ func (s *Service) Agent(ctx context.Context, id string) (Host, error) {
 	if err := s.enforce(ctx, "get_agent", policy.Map{}); err != nil {
 		return Host{}, err
 	}
-	h, err := s.hosts.Get(ctx, id)
-	return h, store.WrapNotFound(err, func() *nacre.Error { return missing("Agent", "AgentNotFound", id) })
+	return s.agent(ctx, id)
 }
 
 // Availability is how many addresses a network has and gave out.

@@ -3,12 +3,36 @@ package network
 import (
 	"context"
 	"errors"
+	"maps"
+	"reflect"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/nacre-cloud/nacre/internal/roster"
 	"github.com/nacre-cloud/nacre/network/dataplane"
 	"github.com/nacre-cloud/nacre/store"
 )
+
+// heard is a report with its place among those of its host. Copies of network share the
+// host's queue and may take two of its reports at once, in any order: what a report says
+// counts only where no later one has spoken.
+type heard struct {
+	dataplane.Report
+	host string
+	id   string      // the host's
+	mark roster.Mark // the report's
+	now  roster.Mark // that of the host's last full report, as the host's row has it
+}
+
+func (p *Place) mark() roster.Mark {
+	return roster.Mark{Epoch: p.SeenEpoch, Sequence: p.SeenSequence}
+}
+
+func (h *Host) mark() roster.Mark { return roster.Mark{Epoch: h.Started, Sequence: h.Sequence} }
+
+// errOvertaken says that a later report was faster.
+var errOvertaken = errors.New("a later report was faster")
 
 // takeReport takes in what a host says. host comes from the topic.
 func (s *Service) takeReport(ctx context.Context, host string, r dataplane.Report) error {
@@ -20,36 +44,68 @@ func (s *Service) takeReport(ctx context.Context, host string, r dataplane.Repor
 	if err != nil {
 		return err
 	}
+	in := heard{Report: r, host: host, id: h.ID, mark: roster.Mark{Epoch: r.Started, Sequence: r.Sequence}, now: h.mark()}
+	if in.mark.Overtaken(in.now, s.Up(h)) {
+		return nil
+	}
 	if r.Full || r.Host != nil {
-		if err := s.takeHost(ctx, h, r); err != nil {
+		if err := s.takeHost(ctx, h, &in); errors.Is(err, errOvertaken) {
+			return nil
+		} else if err != nil {
 			return err
+		}
+		in.now = in.mark
+		if !s.Up(h) {
+			s.wakeRouters() // some may have waited for a host
 		}
 	}
 	known, err := s.reported(ctx, host, r)
 	if err != nil {
 		return err
 	}
+	news := false
 	for _, st := range r.States {
 		p, ok := known[placeID(host, st.Kind, st.ID)]
-		if !ok || !p.Pending && st == (dataplane.State{Ref: dataplane.Ref{Kind: p.Kind, ID: p.ObjectID, Generation: p.Seen}, Active: p.Active, Reason: p.Reason}) {
+		// That a full report said the same is in the host's row; of another it is noted.
+		quiet := r.Full || r.Sequence == 0
+		if !ok || quiet && !p.Pending && st == (dataplane.State{Ref: dataplane.Ref{Kind: p.Kind, ID: p.ObjectID, Generation: p.Seen}, Active: p.Active, Reason: p.Reason}) {
 			continue // of no concern any more, or as we know it
 		}
-		if err := s.takeState(ctx, host, st); err != nil {
+		news = true
+		if err := s.takeState(ctx, &in, st); err != nil {
 			return err
 		}
 	}
-	if r.Full {
-		return s.resync(ctx, host, r)
+	if !r.Full {
+		return nil
 	}
-	return nil
+	if news {
+		if known, err = s.reported(ctx, host, r); err != nil {
+			return err
+		}
+	}
+	return s.resync(ctx, &in, slices.SortedFunc(maps.Values(known), func(a, b Place) int { return strings.Compare(a.ID, b.ID) }))
 }
 
 // takeHost notes that a host lives, and what it says of itself. Where its end of
 // tunnels is another than before, the other hosts of its networks hear of it.
-func (s *Service) takeHost(ctx context.Context, h Host, r dataplane.Report) error {
+// errOvertaken says that a later report was faster. A host that is as it was costs one
+// statement.
+func (s *Service) takeHost(ctx context.Context, h Host, r *heard) error {
+	now := time.Now().UTC()
+	if h.Started == r.mark.Epoch && (r.Host == nil || reflect.DeepEqual(h.Info, *r.Host)) {
+		n, err := s.hosts.UpdateWhere(ctx, store.And(store.Eq("id", h.ID), store.Eq("started", h.Started), store.LessEq("sequence", r.mark.Sequence)),
+			store.Set{"seen_at": now, "sequence": r.mark.Sequence})
+		if err != nil || n > 0 {
+			return err
+		}
+	}
 	note := func(ctx context.Context) error {
 		_, err := s.hosts.Update(ctx, h.ID, func(h *Host) error {
-			h.Seen, h.Started = time.Now().UTC(), r.Started
+			if r.mark.Overtaken(h.mark(), s.Up(*h)) {
+				return errOvertaken
+			}
+			h.Seen, h.Started, h.Sequence = now, r.mark.Epoch, r.mark.Sequence
 			if r.Host != nil {
 				h.Info = *r.Host
 			}
@@ -108,10 +164,22 @@ func placeID(host string, kind dataplane.Kind, id string) string {
 }
 
 // takeState notes what a host says of one object.
-func (s *Service) takeState(ctx context.Context, host string, st dataplane.State) error {
-	key := placeID(host, st.Kind, st.ID)
+func (s *Service) takeState(ctx context.Context, in *heard, st dataplane.State) error {
+	key := placeID(in.host, st.Kind, st.ID)
 	var before, after Place
 	err := s.tx(ctx, func(ctx context.Context) error {
+		// A full report that finds an object as it is known leaves no mark in its place,
+		// only in the host's row: so none may come between.
+		h, err := s.hosts.GetForUpdate(ctx, in.id)
+		if err != nil || in.mark.Overtaken(h.mark(), s.Up(h)) {
+			return err
+		}
+		if in.now = h.mark(); in.mark.Succeeds(in.now) {
+			in.now = roster.Mark{Epoch: in.mark.Epoch}
+			if _, err := s.hosts.UpdateWhere(ctx, store.Eq("id", in.id), store.Set{"started": in.now.Epoch, "sequence": in.now.Sequence}); err != nil {
+				return err
+			}
+		}
 		p, err := s.places.GetForUpdate(ctx, key)
 		if errors.Is(err, store.ErrNoRow) {
 			return nil
@@ -121,8 +189,13 @@ func (s *Service) takeState(ctx context.Context, host string, st dataplane.State
 		}
 		before = p
 		switch {
+		case in.mark.OvertakenBy(p.mark(), in.now):
+			return nil
 		case p.Gone && st.Absent && st.Generation >= p.Wanted:
-			return s.places.Delete(ctx, key)
+			if err := s.places.Delete(ctx, key); err != nil || p.Kind != dataplane.KindRouter {
+				return err
+			}
+			return s.routerLeft(ctx, p.ObjectID)
 		case st.Absent || !p.Gone && st.Generation < p.Seen || p.Gone && st.Generation < p.Wanted:
 			return nil
 		case p.Gone:
@@ -141,6 +214,7 @@ func (s *Service) takeState(ctx context.Context, host string, st dataplane.State
 		}
 		after, err = s.places.Update(ctx, key, func(p *Place) error {
 			p.Seen, p.Active, p.Reason = st.Generation, st.Active, st.Reason
+			p.SeenEpoch, p.SeenSequence = in.mark.Epoch, in.mark.Sequence
 			p.Pending = st.Generation < p.Wanted
 			p.Wanted = max(p.Wanted, st.Generation)
 			return nil
@@ -161,7 +235,7 @@ func (s *Service) takeState(ctx context.Context, host string, st dataplane.State
 		}
 	}
 	p, err := s.ports.Get(ctx, st.ID)
-	if err == nil && (name == VIFPlugged || p.Host == host) {
+	if err == nil && (name == VIFPlugged || p.Host == in.host) {
 		s.tellPort(ctx, name, &p)
 	}
 	return nil
@@ -185,7 +259,7 @@ func (s *Service) showState(ctx context.Context, p Place) error {
 		}
 	case dataplane.KindRouter:
 		if p.Active && !p.Pending {
-			if _, err = s.ports.UpdateWhere(ctx, store.And(store.Eq("device_id", p.ObjectID), store.In("device_owner", []string{OwnerRouter, OwnerGateway}), store.Not(store.Eq("status", Active))), store.Set{"status": Active}); err != nil {
+			if _, err = s.ports.UpdateWhere(ctx, store.And(store.Eq("device_id", p.ObjectID), store.In("device_owner", routerOwners), store.Not(store.Eq("status", Active))), store.Set{"status": Active}); err != nil {
 				return err
 			}
 			_, err = s.floatingips.UpdateWhere(ctx, store.And(store.Eq("router_id", p.ObjectID), store.Not(store.Eq("status", Active))), store.Set{"status": Active})
@@ -196,16 +270,12 @@ func (s *Service) showState(ctx context.Context, p Place) error {
 
 // resync compares a host's full list with what it is to have, and sends again
 // what it lacks.
-func (s *Service) resync(ctx context.Context, host string, r dataplane.Report) error {
-	has := make(map[string]int64, len(r.States))
-	for _, st := range r.States {
+func (s *Service) resync(ctx context.Context, in *heard, ps []Place) error {
+	host, has := in.host, make(map[string]int64, len(in.States))
+	for _, st := range in.States {
 		if !st.Absent {
 			has[string(st.Kind)+"/"+st.ID] = st.Generation
 		}
-	}
-	ps, err := s.places.Where(ctx, store.Eq("host", host))
-	if err != nil {
-		return err
 	}
 	s.sent.forget(ps) // it may have begun anew, or have missed what it was sent
 	var lost []Place
@@ -214,7 +284,7 @@ func (s *Service) resync(ctx context.Context, host string, r dataplane.Report) e
 		key := string(p.Kind) + "/" + p.ObjectID
 		gen, there := has[key]
 		delete(has, key)
-		if !p.Gone && !p.Pending && (!there || gen < p.Wanted) {
+		if !p.Gone && !p.Pending && (!there || gen < p.Wanted) && !in.mark.OvertakenBy(p.mark(), in.now) {
 			lost = append(lost, p)
 		}
 		pending = pending || p.Pending

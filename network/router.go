@@ -150,7 +150,7 @@ func (s *Service) UpdateRouter(ctx context.Context, id string, c RouterChange) (
 
 // checkRoutes refuses next hops that the router can't reach directly.
 func (s *Service) checkRoutes(ctx context.Context, r *Router, routes []Route) error {
-	legs, err := s.ports.Where(ctx, store.Eq("device_id", r.ID), store.In("device_owner", []string{OwnerRouter, OwnerGateway}))
+	legs, err := s.legs(ctx, r.ID)
 	if err != nil {
 		return err
 	}
@@ -281,7 +281,7 @@ func interfaceOf(r *Router, p *Port) Interface {
 
 // noOverlap refuses a second leg into the same addresses.
 func (s *Service) noOverlap(ctx context.Context, r *Router, sn *Subnet) error {
-	legs, err := s.ports.Where(ctx, store.Eq("device_id", r.ID), store.In("device_owner", []string{OwnerRouter, OwnerGateway}))
+	legs, err := s.legs(ctx, r.ID)
 	if err != nil {
 		return err
 	}

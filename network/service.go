@@ -41,9 +41,15 @@ type Config struct {
 	DNSDomain string
 	// HostTimeout is how long a silent host counts as alive; 0 means 75 s.
 	HostTimeout time.Duration
+	// KeepRouters leaves routers on hosts that died. Without it they move to others
+	// (neutron's allow_automatic_l3agent_failover), as they do from disabled ones.
+	KeepRouters bool
 	// Alone says that no other process serves this area's database.
 	Alone bool
-	Log   *slog.Logger
+	// Instance is a name that no other process has while this one runs: work that one of
+	// that name left goes on soon. Empty is none.
+	Instance string
+	Log      *slog.Logger
 }
 
 // The names of a [PortEvent], nova's own.
@@ -96,6 +102,8 @@ type Service struct {
 	hostNames sync.Map
 	// sent is what hosts were sent lately.
 	sent sendings
+	// routersWake has watchRouters look now.
+	routersWake chan struct{}
 
 	mu        sync.Mutex
 	runCtx    context.Context
@@ -144,7 +152,7 @@ func New(c Config) (*Service, error) {
 	}
 	e := c.Engine
 	s := &Service{
-		c: c, log: c.Log.With("area", "network"), listening: map[string]bool{},
+		c: c, log: c.Log.With("area", "network"), listening: map[string]bool{}, routersWake: make(chan struct{}, 1),
 		networks: store.NewTable[Network](e, "network"), subnets: store.NewTable[Subnet](e, "subnet"), pools: store.NewTable[SubnetPool](e, "subnetpool"), ports: store.NewTable[Port](e, "port"),
 		allocations: store.NewTable[Allocation](e, "ip_allocation"), members: store.NewTable[Membership](e, "port_security_group"),
 		routers: store.NewTable[Router](e, "router"), floatingips: store.NewTable[FloatingIP](e, "floatingip"),
@@ -152,7 +160,7 @@ func New(c Config) (*Service, error) {
 		addressGroups: store.NewTable[AddressGroup](e, "address_group"),
 		hosts:         store.NewTable[Host](e, "host"), places: store.NewTable[Place](e, "place"), tags: store.NewTable[TagRow](e, "tag"),
 		quota:  quota.New(e, defaultQuota),
-		work:   reconcile.New(reconcile.Config{Engine: e, Area: "network", Alone: c.Alone, Workers: 8, Log: c.Log}),
+		work:   reconcile.New(reconcile.Config{Engine: e, Area: "network", Alone: c.Alone, Instance: c.Instance, Workers: 8, Log: c.Log}),
 		events: outbox.New("network", e, c.Log),
 	}
 	s.work.Handle(kindHost, reconcile.Handler{Steps: map[string]reconcile.Step{"sync": s.stepSync}, Expire: func(context.Context, *reconcile.Job, error) error { return nil }})
@@ -178,6 +186,7 @@ func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.events.Run(ctx, s.c.Bus.PublishEvent) })
 	wg.Go(func() { s.work.Run(ctx) })
+	wg.Go(func() { s.watchRouters(ctx) })
 	if !s.c.Alone { // else each host is added here
 		wg.Go(func() { hosts.Run(ctx) })
 	}

@@ -326,7 +326,7 @@ func (s *Service) dhcpAddresses(ctx context.Context, p *Port, subs []Subnet) err
 
 // routersOf has the routers with a gateway on a network told of its next hops.
 func (s *Service) routersOf(ctx context.Context, network string) error {
-	legs, err := s.ports.Where(ctx, store.Eq("network_id", network), store.In("device_owner", []string{OwnerRouter, OwnerGateway}))
+	legs, err := s.ports.Where(ctx, store.Eq("network_id", network), store.In("device_owner", routerOwners))
 	if err != nil {
 		return err
 	}

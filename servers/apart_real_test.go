@@ -7,32 +7,30 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
 	"github.com/gophercloud/gophercloud/v2/openstack"
-	computeapi "github.com/gophercloud/gophercloud/v2/openstack/compute/v2/servers"
-	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/imagedata"
-	"github.com/gophercloud/gophercloud/v2/openstack/image/v2/images"
-	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/networks"
 	"github.com/gophercloud/gophercloud/v2/openstack/networking/v2/subnets"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/nacre-cloud/nacre/bus"
+	"github.com/nacre-cloud/nacre/bus/amqp"
+	"github.com/nacre-cloud/nacre/bus/nats"
 	"github.com/nacre-cloud/nacre/internal/realserver"
 	"github.com/nacre-cloud/nacre/servers"
 	"github.com/nacre-cloud/nacre/servers/conformance"
@@ -40,37 +38,125 @@ import (
 	"github.com/nacre-cloud/nacre/servers/parts"
 )
 
-// copies is a cloud of two processes for each function, behind HAProxy, over
-// PostgreSQL and RabbitMQ, with hosts in processes of their own.
+// hostPassword is that of hosts' accounts at the broker.
+const hostPassword = "a-password-of-a-test"
+
+// hostNames are the hosts of a cloud of copies.
+var hostNames = []string{"host-1", "host-2"}
+
+// server is a database or a broker that is stopped and started.
+type server interface {
+	Stop()
+	Start()
+}
+
+// beneath is what a cloud of copies stands on.
+type beneath struct {
+	db, broker                     server
+	engine, engineURL, bus, busURL string
+	// tell does what an operator does with what `nacre host add` says of the broker,
+	// where that is done while it runs.
+	tell func(lines []string)
+	// open opens the bus with a host's account.
+	open func(ctx context.Context, url, host string) (bus.Transport, error)
+	// release is the directory of the programs to run; empty are those of this tree.
+	release string
+}
+
+func onPostgres(t *testing.T) beneath {
+	db, broker := realserver.Postgres(t), realserver.RabbitMQ(t)
+	return beneath{db: db, broker: broker, engine: "postgres", engineURL: db.Areas(t, servers.Areas()...), bus: "amqp", busURL: broker.URL(),
+		tell: func(lines []string) {
+			for _, line := range lines {
+				line, _, _ = strings.Cut(line, " || ")
+				words := strings.Fields(line)
+				for i := range words {
+					words[i] = strings.Trim(words[i], "'")
+				}
+				broker.Ctl(words[1:]...)
+			}
+		},
+		open: func(ctx context.Context, url, host string) (bus.Transport, error) {
+			return amqp.Open(ctx, amqp.Options{URL: url, Host: host})
+		}}
+}
+
+func onMariaDB(t *testing.T) beneath {
+	users := []realserver.NATSUser{{Name: "control", Password: hostPassword}}
+	for _, h := range hostNames {
+		p := nats.HostPermissions("", h, "compute", "network")
+		users = append(users, realserver.NATSUser{Name: "host-" + h, Password: hostPassword, Publish: p.Publish, Subscribe: p.Subscribe})
+	}
+	db, broker := realserver.MariaDB(t), realserver.NATS(t, users...)
+	return beneath{db: db, broker: broker, engine: "mariadb", engineURL: db.Areas(t, servers.Areas()...), bus: "nats", busURL: broker.URL("control", hostPassword), tell: func([]string) {},
+		open: func(ctx context.Context, url, host string) (bus.Transport, error) {
+			return nats.Open(ctx, nats.Options{URL: url, Host: host})
+		}}
+}
+
+// copies is a cloud of two processes for each function, behind HAProxy, over a database
+// server and a broker, with hosts in processes of their own.
 type copies struct {
-	t      *testing.T
-	dir    string
-	url    string
-	conf   map[string]any
-	rabbit *realserver.Rabbit
+	t   *testing.T
+	on  beneath
+	dir string
+	// bin is where the programs are.
+	bin string
+	url string
+	// conf is what the configurations of the functions have in common.
+	conf map[string]any
 	// programs are the running ones by name: "compute-1".
 	programs map[string]*program
+	hosts    map[string]*linked
 	cfg      kit.Config
+}
+
+// linked is how a host reaches the cloud.
+type linked struct {
+	control, broker *realserver.TCPRelay
+	// account is the broker's address with the host's account.
+	account string
 }
 
 // program is a process with its configuration.
 type program struct {
-	t            *testing.T
-	name, binary string
-	config       string
-	cmd          *exec.Cmd
+	name, binary, config, log string
+	cmd                       *exec.Cmd
 }
 
-func (p *program) start() {
-	p.t.Helper()
+// start returns when the program says that it is ready.
+func (p *program) start() error {
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close() //nolint:errcheck // the program has it
 	p.cmd = exec.Command(p.binary, "-config", p.config)
-	p.cmd.Stderr = os.Stderr
+	p.cmd.Stderr, p.cmd.SysProcAttr = log, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := p.cmd.StdoutPipe()
-	require.NoError(p.t, err)
-	require.NoError(p.t, p.cmd.Start())
-	line, err := bufio.NewReader(out).ReadString('\n')
-	require.NoError(p.t, err, "%s ended before it was ready", p.name)
-	require.Contains(p.t, line, "nacre: ")
+	if err != nil {
+		return err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	said := make(chan error, 1)
+	go func() {
+		line, err := bufio.NewReader(out).ReadString('\n')
+		if err != nil || !strings.Contains(line, "nacre: ") {
+			err = fmt.Errorf("%s ended before it was ready: %q: %w", p.name, line, err)
+		}
+		said <- err
+	}()
+	select {
+	case err = <-said:
+	case <-time.After(time.Minute):
+		err = fmt.Errorf("%s was not ready within a minute", p.name)
+	}
+	if err != nil {
+		p.kill()
+	}
+	return err
 }
 
 func (p *program) kill() {
@@ -78,33 +164,44 @@ func (p *program) kill() {
 	_ = p.cmd.Wait()
 }
 
+// startAll starts programs at once, as they would when a machine boots.
+func startAll(ps []*program) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(ps))
+	for i, p := range ps {
+		wg.Go(func() { errs[i] = p.start() })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// buildPrograms builds the programs of a cloud of copies; servers is the directory of
+// that name.
+func buildPrograms(t *testing.T, servers, to string) {
+	t.Helper()
+	cmd := exec.Command("go", "build", "-o", to+"/", "./allinone", "./node", "./nacre")
+	cmd.Dir = servers
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+}
+
 var functions = []string{"identity", "image", "network", "compute"}
 
-func startCopies(t *testing.T) *copies {
-	pg := realserver.Postgres(t)
-	c := &copies{t: t, dir: t.TempDir(), rabbit: realserver.RabbitMQ(t), programs: map[string]*program{}}
-	out, err := exec.Command("go", "build", "-o", c.dir, "./allinone", "./node", "./nacre").CombinedOutput()
-	require.NoError(t, err, string(out))
-	proxy, err := os.ReadFile("../deploy/haproxy.cfg")
-	require.NoError(t, err)
-	conf := string(proxy)
-	move := func(from string) string {
-		to := "127.0.0.1:" + strconv.Itoa(realserver.Port(t))
-		require.Contains(t, conf, " "+from+"\n")
-		conf = strings.ReplaceAll(conf, " "+from+"\n", " "+to+"\n")
-		return to
+// startCopies starts a cloud of copies. What its programs log is kept in the directory
+// that NACRE_TEST_LOGS names.
+func startCopies(t *testing.T, on beneath) *copies {
+	c := &copies{t: t, on: on, dir: t.TempDir(), programs: map[string]*program{}, hosts: map[string]*linked{}}
+	if c.bin = on.release; c.bin == "" {
+		c.bin = c.dir
+		buildPrograms(t, ".", c.bin)
 	}
-	front := move(":5000")
-	move(":8080")
-	c.url = "http://" + front
-	listen := map[string][]string{}
-	for name, ports := range map[string]string{"identity": "127.0.0.1:510", "image": "127.0.0.1:511", "network": "127.0.0.1:512", "compute": "127.0.0.1:513"} {
-		listen[name] = []string{move(ports + "1"), move(ports + "2")}
-	}
-	c.conf = map[string]any{"url": c.url, "engine": "postgres", "engine_url": pg.Areas(t, servers.Areas()...), "bus": "amqp", "bus_url": c.rabbit.URL(), "shared_dir": filepath.Join(c.dir, "shared")}
+	conf, listen := c.proxied()
+	c.conf = map[string]any{"url": c.url, "engine": on.engine, "engine_url": on.engineURL, "bus": on.bus, "bus_url": on.busURL, "shared_dir": filepath.Join(c.dir, "shared")}
 	t.Cleanup(func() {
 		for _, p := range c.programs {
-			p.kill()
+			if p.cmd != nil && p.cmd.Process != nil {
+				p.kill()
+			}
 		}
 	})
 	for _, f := range functions {
@@ -115,25 +212,44 @@ func startCopies(t *testing.T) *copies {
 		c.tool("--config", c.programs[f+"-1"].config, "db", "migrate", "--area", f)
 	}
 	c.tool("--config", c.programs["identity-1"].config, "db", "migrate", "--area", "objectstore")
-	realserver.HAProxy(t, conf, front)
-	// Copies start at once, as they would when a machine boots.
+	realserver.HAProxy(t, conf, strings.TrimPrefix(c.url, "http://"))
 	for _, f := range functions {
-		var wg sync.WaitGroup
-		for _, p := range c.programs {
-			if strings.HasPrefix(p.name, f+"-") {
-				wg.Go(p.start)
-			}
-		}
-		wg.Wait()
+		require.NoError(t, startAll(c.both(f)))
 	}
 	c.answers()
-	for i := range 2 {
-		c.node(fmt.Sprintf("host-%d", i+1))
+	for _, name := range hostNames {
+		c.node(name)
 	}
 	c.seed()
 	c.cfg = kit.Default()
-	c.cfg.Engine, c.cfg.EngineURL, c.cfg.SharedDir, c.cfg.StateDir = "postgres", c.conf["engine_url"].(string), c.conf["shared_dir"].(string), filepath.Join(c.dir, "compute-1.state")
+	c.cfg.Engine, c.cfg.EngineURL, c.cfg.SharedDir, c.cfg.StateDir = on.engine, on.engineURL, c.conf["shared_dir"].(string), filepath.Join(c.dir, "compute-1.state")
 	return c
+}
+
+// proxied is the proxy's configuration as it is handed out, with ports of this test, and
+// where the copies of each function listen.
+func (c *copies) proxied() (conf string, listen map[string][]string) {
+	text, err := os.ReadFile("../deploy/haproxy.cfg")
+	require.NoError(c.t, err)
+	conf = string(text)
+	move := func(from string) string {
+		to := "127.0.0.1:" + strconv.Itoa(realserver.Port(c.t))
+		require.Contains(c.t, conf, " "+from+"\n")
+		conf = strings.ReplaceAll(conf, " "+from+"\n", " "+to+"\n")
+		return to
+	}
+	c.url = "http://" + move(":5000")
+	move(":8080")
+	listen = map[string][]string{}
+	for name, ports := range map[string]string{"identity": "127.0.0.1:510", "image": "127.0.0.1:511", "network": "127.0.0.1:512", "compute": "127.0.0.1:513"} {
+		listen[name] = []string{move(ports + "1"), move(ports + "2")}
+	}
+	return conf, listen
+}
+
+// both are the two programs of a function, or of hosts.
+func (c *copies) both(of string) []*program {
+	return []*program{c.programs[of+"-1"], c.programs[of+"-2"]}
 }
 
 // add writes a program's configuration.
@@ -149,7 +265,11 @@ func (c *copies) add(binary, name string, more map[string]any) *program {
 	}
 	text, err := yaml.Marshal(conf)
 	require.NoError(c.t, err)
-	p := &program{t: c.t, name: name, binary: filepath.Join(c.dir, binary), config: filepath.Join(c.dir, name+".yaml")}
+	logs := os.Getenv("NACRE_TEST_LOGS")
+	if logs == "" {
+		logs = c.dir
+	}
+	p := &program{name: name, binary: filepath.Join(c.bin, binary), config: filepath.Join(c.dir, name+".yaml"), log: filepath.Join(logs, name+".log")}
 	require.NoError(c.t, os.WriteFile(p.config, text, 0o600))
 	c.programs[name] = p
 	return p
@@ -157,7 +277,9 @@ func (c *copies) add(binary, name string, more map[string]any) *program {
 
 func (c *copies) tool(args ...string) []byte {
 	c.t.Helper()
-	cmd := exec.Command(filepath.Join(c.dir, "nacre"), args...)
+	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(c.bin, "nacre"), args...)
 	cmd.Env = append(os.Environ(), "OS_CLIENT_CONFIG_FILE="+filepath.Join(c.dir, "identity-1.state", "clouds.yaml"))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -182,27 +304,26 @@ func (c *copies) answers() {
 	}
 }
 
-// node does what an operator does for a new host.
+// node does what an operator does for a new host. Its ways to the broker and to the
+// control plane can be cut.
 func (c *copies) node(name string) {
-	const password = "a-password-of-a-test"
+	broker, err := url.Parse(c.on.busURL)
+	require.NoError(c.t, err)
+	l := &linked{control: realserver.Relay(c.t, strings.TrimPrefix(c.url, "http://")), broker: realserver.Relay(c.t, broker.Host)}
+	c.hosts[name] = l
+	broker.Host, broker.User = l.broker.Address(), nil
 	var given struct {
-		Control    string   `json:"control"`
 		HostSecret string   `json:"host_secret"`
 		Bus        string   `json:"bus"`
 		BusURL     string   `json:"bus_url"`
 		Broker     []string `json:"broker_commands"`
 	}
-	out := c.tool("--state-dir", filepath.Join(c.dir, "identity-1.state"), "-o", "json", "host", "add", name, "--broker", "amqp://"+strings.SplitN(c.rabbit.URL(), "@", 2)[1], "--broker-password", password)
+	out := c.tool("--state-dir", filepath.Join(c.dir, "identity-1.state"), "-o", "json", "host", "add", name, "--broker", broker.String(), "--broker-password", hostPassword)
 	require.NoError(c.t, json.Unmarshal(out, &given), string(out))
-	for _, line := range given.Broker {
-		line, _, _ = strings.Cut(line, " || ")
-		words := strings.Fields(line)
-		for i := range words {
-			words[i] = strings.Trim(words[i], "'")
-		}
-		c.rabbit.Ctl(words[1:]...)
-	}
-	c.add("node", name, map[string]any{"hosts": []string{name}, "control": given.Control, "host_secret": given.HostSecret, "bus": given.Bus, "bus_url": given.BusURL, "hypervisor": "fake", "dataplane": "fake"}).start()
+	l.account = given.BusURL
+	c.on.tell(given.Broker)
+	require.NoError(c.t, c.add("node", name, map[string]any{"hosts": []string{name}, "control": "http://" + l.control.Address(), "host_secret": given.HostSecret, "bus": given.Bus, "bus_url": given.BusURL,
+		"hypervisor": "fake", "dataplane": "fake"}).start())
 }
 
 // auth are a user's options, with the password that the shared directory has.
@@ -217,6 +338,7 @@ func (c *copies) auth(user string) gophercloud.AuthOptions {
 func (c *copies) client(user string) *gophercloud.ProviderClient {
 	p, err := openstack.AuthenticatedClient(context.Background(), c.auth(user))
 	require.NoError(c.t, err)
+	p.HTTPClient.Timeout = time.Minute
 	return p
 }
 
@@ -258,7 +380,7 @@ func (c *copies) seed() {
 				up++
 			}
 		}
-		return up >= 4
+		return up >= 2*len(hostNames)
 	}, time.Minute, 100*time.Millisecond, "hosts that are up")
 }
 
@@ -275,151 +397,39 @@ func (c *copies) audited(ctx context.Context) error {
 	}
 }
 
-// TestCopies runs the conformance suite on two copies of each function, and then kills
-// one of each kind in turn under load: what was acknowledged is there, every server
-// comes to rest, and the audit finds nothing.
-func TestCopies(t *testing.T) {
-	c := startCopies(t)
-	t.Run("Conformance", func(t *testing.T) {
-		conformance.Run(t, conformance.Target{Admin: c.client("admin"), User: c.client("demo"), UserAuth: c.auth("demo"), Endpoint: regionOne, External: "public", Flavor: "m1.nano",
-			Image: func() io.Reader { return bytes.NewReader(make([]byte, 64<<10)) }, ImageFormat: "raw", Timeout: time.Minute, Poll: 20 * time.Millisecond, Audit: c.audited})
-	})
-	t.Run("Kills", c.kills)
+func (c *copies) conformance(t *testing.T) {
+	conformance.Run(t, conformance.Target{Admin: c.client("admin"), User: c.client("demo"), UserAuth: c.auth("demo"), Endpoint: regionOne, External: "public", Flavor: "m1.nano",
+		Image: func() io.Reader { return bytes.NewReader(make([]byte, 64<<10)) }, ImageFormat: "raw", Timeout: time.Minute, Poll: 20 * time.Millisecond, Audit: c.audited})
 }
 
-func (c *copies) kills(t *testing.T) {
-	seconds := 20
-	if v := os.Getenv("NACRE_KILL_SECONDS"); v != "" {
-		var err error
-		seconds, err = strconv.Atoi(v)
+// apart: a host's process speaks to the broker and the control plane and to nothing
+// else, a database least of all, and its account at the broker opens no other host's
+// queues.
+func (c *copies) apart(t *testing.T) {
+	for i, name := range hostNames {
+		l, other := c.hosts[name], hostNames[1-i]
+		peers, listening, others := realserver.Sockets(t, c.programs[name].cmd.Process.Pid)
+		require.Empty(t, listening, "a host listens")
+		require.Zero(t, others, "a host has sockets that are no TCP")
+		require.Contains(t, peers, l.broker.Address())
+		for _, peer := range peers {
+			require.Contains(t, []string{l.broker.Address(), l.control.Address()}, peer, "a host is connected to neither the broker nor the control plane")
+		}
+		tr, err := c.on.open(t.Context(), l.account, name)
 		require.NoError(t, err)
-	}
-	image := c.begin(t)
-	ctx, stop := context.WithTimeout(t.Context(), time.Duration(seconds)*time.Second)
-	defer stop()
-	l := &load{c: c, image: image, made: map[string]bool{}}
-	var wg sync.WaitGroup
-	for range 4 {
-		client := c.client("demo")
-		wg.Go(func() { l.run(ctx, client) })
-	}
-	victims := []string{"identity", "image", "network", "compute", "host"}
-	for n := 0; ctx.Err() == nil; n++ {
-		p := c.programs[fmt.Sprintf("%s-%d", victims[n%len(victims)], 1+rand.IntN(2))]
-		p.kill()
-		p.start()
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second):
-		}
-	}
-	wg.Wait()
-	t.Logf("%d servers were made and %d requests failed while copies were killed, the first: %s", l.total.Load(), l.failed.Load(), l.first)
-	require.Positive(t, l.total.Load())
-	l.settle(t)
-}
-
-// begin makes what the load needs.
-func (c *copies) begin(t *testing.T) string {
-	demo := c.client("demo")
-	network, err := openstack.NewNetworkV2(demo, regionOne)
-	require.NoError(t, err)
-	n, err := networks.Create(t.Context(), network, networks.CreateOpts{Name: "load"}).Extract()
-	require.NoError(t, err)
-	_, err = subnets.Create(t.Context(), network, subnets.CreateOpts{NetworkID: n.ID, CIDR: "10.9.0.0/16", IPVersion: 4}).Extract()
-	require.NoError(t, err)
-	store, err := openstack.NewImageV2(demo, regionOne)
-	require.NoError(t, err)
-	im, err := images.Create(t.Context(), store, images.CreateOpts{Name: "load", DiskFormat: "raw", ContainerFormat: "bare"}).Extract()
-	require.NoError(t, err)
-	require.NoError(t, imagedata.Upload(t.Context(), store, im.ID, bytes.NewReader(make([]byte, 64<<10))).ExtractErr())
-	return im.ID
-}
-
-// load makes servers and deletes them.
-type load struct {
-	c             *copies
-	image         string
-	total, failed atomic.Int64
-	first         string
-
-	mu sync.Mutex
-	// made are servers whose creation was acknowledged; true says that their deletion
-	// was asked for.
-	made map[string]bool
-}
-
-func (l *load) run(ctx context.Context, p *gophercloud.ProviderClient) {
-	compute, err := openstack.NewComputeV2(p, regionOne)
-	if err != nil {
-		return
-	}
-	compute.Microversion = "2.37"
-	var mine []string
-	for ctx.Err() == nil {
-		sv, err := computeapi.Create(context.WithoutCancel(ctx), compute, computeapi.CreateOpts{Name: "load", ImageRef: l.image, FlavorRef: "42", Networks: "auto"}, nil).Extract()
-		if err != nil {
-			if l.failed.Add(1) == 1 {
-				l.first = err.Error()
+		from, err := tr.Subscriber(bus.Queue, "")
+		require.NoError(t, err)
+		b := bus.New(tr, nil)
+		for _, area := range []string{"compute", "network"} {
+			for _, topic := range []string{area + ".host." + other, area + ".call." + other, area + ".report." + other, area + ".report." + name} {
+				_, err := from.Subscribe(t.Context(), topic)
+				require.Error(t, err, "%s reads %s", name, topic)
 			}
-			time.Sleep(20 * time.Millisecond)
-		} else {
-			l.total.Add(1)
-			mine = append(mine, sv.ID)
-			l.note(sv.ID, false)
-		}
-		if len(mine) > 1 {
-			if computeapi.Delete(context.WithoutCancel(ctx), compute, mine[0]).ExtractErr() == nil {
-				l.note(mine[0], true)
-				mine = mine[1:]
-			} else {
-				l.failed.Add(1)
+			for _, topic := range []string{area + ".host." + other, area + ".report." + other, area + ".host." + name} {
+				require.Error(t, b.Publish(t.Context(), bus.Queue, topic, struct{}{}), "%s writes %s", name, topic)
 			}
 		}
+		require.Error(t, b.Publish(t.Context(), bus.FanOut, "notifications.compute", struct{}{}), "%s writes notifications", name)
+		require.NoError(t, b.Close())
 	}
-}
-
-func (l *load) note(id string, deleted bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.made[id] = deleted
-}
-
-// settle waits until all is at rest, compares it with what was acknowledged, and
-// deletes it.
-func (l *load) settle(t *testing.T) {
-	compute, err := openstack.NewComputeV2(l.c.client("demo"), regionOne)
-	require.NoError(t, err)
-	list := func() ([]computeapi.Server, error) {
-		pages, err := computeapi.List(compute, computeapi.ListOpts{}).AllPages(t.Context())
-		if err != nil {
-			return nil, err
-		}
-		return computeapi.ExtractServers(pages)
-	}
-	var at []computeapi.Server
-	require.Eventually(t, func() bool {
-		var err error
-		at, err = list()
-		return assert.NoError(t, err) && !slices.ContainsFunc(at, func(s computeapi.Server) bool {
-			return s.TaskState != "" || s.Status == "BUILD" || l.made[s.ID]
-		})
-	}, 2*time.Minute, 200*time.Millisecond, "all servers at rest")
-	there := map[string]bool{}
-	for _, s := range at {
-		there[s.ID] = true
-		require.Equal(t, "ACTIVE", s.Status, "%s: %s", s.ID, s.Fault.Message)
-	}
-	for id, deleted := range l.made {
-		require.True(t, deleted || there[id], "server %s was acknowledged and is not there", id)
-	}
-	require.NoError(t, l.c.audited(t.Context()))
-	for _, s := range at {
-		require.NoError(t, computeapi.Delete(t.Context(), compute, s.ID).ExtractErr())
-	}
-	require.Eventually(t, func() bool {
-		left, err := list()
-		return assert.NoError(t, err) && len(left) == 0
-	}, time.Minute, 200*time.Millisecond, "all servers gone")
-	require.NoError(t, l.c.audited(t.Context()))
 }

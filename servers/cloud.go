@@ -151,7 +151,11 @@ func (cl *Cloud) makeImage() error {
 
 func (cl *Cloud) makeNetwork() (err error) {
 	c := &cl.c
-	cl.Network, err = network.New(network.Config{Engine: c.Engines["network"], Bus: cl.Bus, Policy: c.Policy["network"], PolicyOptions: c.PolicyOptions["network"], Alone: c.Alone, Log: c.Log})
+	nc := network.Config{Engine: c.Engines["network"], Bus: cl.Bus, Policy: c.Policy["network"], PolicyOptions: c.PolicyOptions["network"], Alone: c.Alone, Instance: c.Instance, Log: c.Log}
+	if c.NetworkSetup != nil {
+		c.NetworkSetup(&nc)
+	}
+	cl.Network, err = network.New(nc)
 	return err
 }
 
@@ -160,8 +164,12 @@ func (cl *Cloud) makeCompute() (err error) {
 	if cl.Placement, err = placement.New(placement.Config{Engine: c.Engines["compute"], Policy: c.Policy["placement"], PolicyOptions: c.PolicyOptions["placement"], Log: c.Log}); err != nil {
 		return err
 	}
-	cl.Compute, err = compute.New(compute.Config{Engine: c.Engines["compute"], Bus: cl.Bus, Placement: cl.Placement, Policy: c.Policy["compute"], PolicyOptions: c.PolicyOptions["compute"],
-		Images: cl.imagesEdge(), Networks: cl.networksEdge(), SecurityGroups: cl.securityGroupsEdge(), Alone: c.Alone, Log: c.Log})
+	cc := compute.Config{Engine: c.Engines["compute"], Bus: cl.Bus, Placement: cl.Placement, Policy: c.Policy["compute"], PolicyOptions: c.PolicyOptions["compute"],
+		Images: cl.imagesEdge(), Networks: cl.networksEdge(), SecurityGroups: cl.securityGroupsEdge(), Alone: c.Alone, Instance: c.Instance, Log: c.Log}
+	if c.ComputeSetup != nil {
+		c.ComputeSetup(&cc)
+	}
+	cl.Compute, err = compute.New(cc)
 	return err
 }
 

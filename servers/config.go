@@ -101,6 +101,10 @@ type Config struct {
 	// IdentitySetup, if set, changes identity's configuration before it is made:
 	// federation, directories, a catalog template.
 	IdentitySetup func(*identity.Config, *identityapi.Config)
+	// ComputeSetup and NetworkSetup, if set, change these configurations before they are
+	// made: limits of moves, what becomes of routers.
+	ComputeSetup func(*compute.Config)
+	NetworkSetup func(*network.Config)
 	// ObjectSetup, if set, changes the object store's configuration before it is made:
 	// secrets of encryption, limits, delays.
 	ObjectSetup func(*objectstore.Config)
@@ -110,7 +114,10 @@ type Config struct {
 	// Alone says that no other process serves these databases, so that work which
 	// a killed one had in hand goes on at once.
 	Alone bool
-	Log   *slog.Logger
+	// Instance is a name that no other process has while this one runs: work that one of
+	// that name left when it was killed goes on soon. Empty is none.
+	Instance string
+	Log      *slog.Logger
 }
 
 // Host is a machine that runs guests.

@@ -122,6 +122,7 @@ func TestHostElsewhere(t *testing.T) {
 	}
 	require.Equal(t, 200, ask(far, far.Secret()))
 	require.Equal(t, 403, ask(far, "another key"))
+	require.Equal(t, 404, ask(remote("other", other), hypervisor.CredentialHash(other)), "the server is on another host")
 	require.Equal(t, 401, ask(remote("far", old), hypervisor.CredentialHash(old)))
 	require.NoError(t, servers.Delete(t.Context(), compute, sv.ID).ExtractErr())
 	require.NoError(t, cloud.Rest(t.Context()))

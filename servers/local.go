@@ -84,10 +84,16 @@ func OpenLocal(ctx context.Context, cfg kit.Config, parts Parts, log *slog.Logge
 	}
 	c := Config{URL: cfg.URL, ObjectURL: cfg.ObjectURL, ObjectDomains: cfg.ObjectDomains, Region: cfg.Region, AdminPassword: secrets["admin_password"], RandomPassword: true,
 		Areas: cfg.Areas, Alone: len(cfg.Areas) == 0, Metadata: NewMetadata(secrets["metadata_secret"]), Log: log}
+	if c.Instance, err = l.state.Instance(); err != nil {
+		return nil, err
+	}
 	if c.PolicyOptions, err = policies(cfg); err != nil {
 		return nil, err
 	}
 	if err = apart(&c, cfg); err != nil {
+		return nil, err
+	}
+	if err = hostLife(&c, cfg); err != nil {
 		return nil, err
 	}
 	seed, err := seedOf(cfg)

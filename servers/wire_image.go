@@ -56,7 +56,7 @@ func (cl *Cloud) imageConfig() (image.Config, error) {
 		return image.Config{}, err
 	}
 	out := image.Config{Engine: c.Engines["image"], Backend: c.Images, Policy: c.Policy["image"], PolicyOptions: c.PolicyOptions["image"], Publish: cl.Bus.PublishEvent,
-		Fetcher: fetcher, Remote: remoteImages{cl}, Limits: cl.limitsEdge(), MaxSize: c.MaxImage, Alone: c.Alone, Log: c.Log}
+		Fetcher: fetcher, Remote: remoteImages{cl}, Limits: cl.limitsEdge(), MaxSize: c.MaxImage, Alone: c.Alone, Instance: c.Instance, Log: c.Log}
 	if c.ImageSetup != nil {
 		c.ImageSetup(&out)
 	}

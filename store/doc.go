@@ -36,8 +36,19 @@
 // statement dooms its transaction. Code may rely on READ COMMITTED, no more:
 // whoever counts or chooses under a limit takes [Lock] first.
 //
+// # Two releases at once
+//
+// A release goes on with a database that the next one has migrated, so that copies are
+// replaced one after the other: `nacre db migrate` of the new release first, beneath the
+// old one's programs, and then each program. So a schema only grows. A new column has a
+// default on every engine; JSON columns keep fields that a program does not know, in what
+// it changes of their rows, and ignore them. A program does not start on a database older
+// than it. What a release no longer has (a column, a unique index, a work's step) goes one
+// release after the last that used it. internal/released holds tables, messages and work
+// to those of the release that tools/previous-release names.
+//
 // # Engines
 //
 // store/memstore (maps; tests and the embedded cloud) and store/bunstore
-// (SQLite, PostgreSQL). store/storetest is the contract that each passes.
+// (SQLite, PostgreSQL, MariaDB). store/storetest is the contract that each passes.
 package store

@@ -47,7 +47,16 @@ type TableDef struct {
 	Key     string
 	Indexes []Index
 
-	pos map[string]int
+	pos   map[string]int
+	types []reflect.Type
+}
+
+// FieldType is the Go type of a column's field; nil if there is no such column.
+func (t *TableDef) FieldType(column string) reflect.Type {
+	if i, ok := t.pos[column]; ok {
+		return t.types[i]
+	}
+	return nil
 }
 
 // Pos is a column's position in Row.Values, or -1.
@@ -181,6 +190,7 @@ func (ti *tableInfo) add(f reflect.StructField, path []int, opts []string) error
 	}
 	ti.def.pos[col.Name] = len(ti.fields)
 	ti.def.Columns = append(ti.def.Columns, col)
+	ti.def.types = append(ti.def.types, f.Type)
 	ti.fields = append(ti.fields, field{path: path, typ: f.Type, col: col})
 	return nil
 }

@@ -218,6 +218,43 @@ func TestUpdateKeepsUnknownKeys(t *testing.T) {
 	require.Equal(t, v, got)
 }
 
+// What an older program's update does not touch stays as a newer one wrote it, also
+// what lies deeper in it.
+func TestUpdateLeavesOtherJSONAlone(t *testing.T) {
+	type listV1 struct {
+		ID    string            `store:"id,pk"`
+		Name  string            `store:"name"`
+		Parts []metaV1          `store:"parts,json"`
+		By    map[string]metaV1 `store:"parts_by,json"`
+	}
+	type listV2 struct {
+		ID    string            `store:"id,pk"`
+		Name  string            `store:"name"`
+		Parts []metaV2          `store:"parts,json"`
+		By    map[string]metaV2 `store:"parts_by,json"`
+	}
+	e := memstore.New(memstore.Options{})
+	t.Cleanup(func() { require.NoError(t, e.Close()) })
+	require.NoError(t, e.Migrate(t.Context(), &store.Schema{Area: "test", Tables: []*store.TableDef{store.Define[listV1]("lists")}}, true))
+	old, newer := store.NewTable[listV1](e, "lists"), store.NewTable[listV2](e, "lists")
+	part := metaV2{metaV1: metaV1{Color: "red"}, Shape: "round"}
+	want := listV2{ID: "a", Name: "b", Parts: []metaV2{part}, By: map[string]metaV2{"x": part}}
+	v := want
+	v.Name = "a"
+	require.NoError(t, newer.Insert(t.Context(), v))
+	_, err := old.Update(t.Context(), "a", func(r *listV1) error { r.Name = "b"; return nil })
+	require.NoError(t, err)
+	got, err := newer.Get(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	_, err = old.Update(t.Context(), "a", func(r *listV1) error { r.Parts = nil; return nil })
+	require.NoError(t, err)
+	got, err = newer.Get(t.Context(), "a")
+	require.NoError(t, err)
+	require.Empty(t, got.Parts)
+	require.Equal(t, want.By, got.By)
+}
+
 // An update writes what changed, once, and not the key; a failed one is no change.
 func TestUpdate(t *testing.T) {
 	_, rows := open(t)

@@ -212,6 +212,9 @@ func (t *Table[T]) changes(before []any, v *T) (Set, error) {
 	for i, c := range t.info.def.Columns {
 		nv := after.Values[i]
 		if c.Type == JSON {
+			if sameValue(before[i], nv) || rereads(before[i], nv, c, t.info.fields[i].typ) {
+				continue
+			}
 			nv = keepUnknown(before[i], nv, t.info.fields[i].typ)
 		}
 		if !sameValue(before[i], nv) {
@@ -480,6 +483,17 @@ func sameValue(a, b any) bool {
 		return false
 	}
 	return a == b
+}
+
+// rereads says that what a JSON column had is, as far as the Go type knows it, what it is
+// to have: then it stays, with what else a newer program may have written.
+func rereads(before, after any, c Column, t reflect.Type) bool {
+	v := reflect.New(t).Elem()
+	if fromColumn(before, v, c) != nil {
+		return false
+	}
+	known, err := toColumn(v, c)
+	return err == nil && sameValue(known, after)
 }
 
 // keepUnknown carries over the keys of a JSON object that the Go struct does not

@@ -39,7 +39,7 @@ run_packages="qemu-system-x86 qemu-utils libvirt-daemon libvirt-daemon-driver-qe
 # what building the guest image needs besides
 image_packages="cpio fdisk e2fsprogs mtools gzip"
 # what the tests with real things need besides
-test_packages="python3-openstackclient openssh-client iptables busybox-static procps iputils-ping cloud-init xorriso postgresql postgresql-client python3-keystone python3-oslo.policy conntrack rabbitmq-server python3-swiftclient s3cmd rclone awscli curl slapd python3-keystoneauth1 strace nats-server mariadb-server mariadb-client haproxy ceph-mon ceph-osd ceph-common librados-dev librbd-dev python3-pysaml2 python3-keystonemiddleware"
+test_packages="python3-openstackclient openssh-client iptables busybox-static procps iputils-ping cloud-init xorriso postgresql postgresql-client python3-keystone python3-oslo.policy conntrack rabbitmq-server python3-swiftclient s3cmd rclone awscli curl slapd python3-keystoneauth1 strace nats-server mariadb-server mariadb-client haproxy ceph-mon ceph-osd ceph-common librados-dev librbd-dev python3-pysaml2 python3-keystonemiddleware openssl"
 
 apt_lists() { # package lists, where there are none
   [ -n "$(find /var/lib/apt/lists -name '*_Packages*' 2>/dev/null | head -1)" ] || { say "fetching the package lists with ${sudo:+sudo }apt-get update"; $sudo apt-get -q update >/dev/null; }

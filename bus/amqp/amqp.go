@@ -71,7 +71,8 @@ type Transport struct {
 	conn    *amqp.Connection
 	out     *outlet
 	nextURL int
-	lost    bool // it was said that no broker answers
+	stands  chan struct{} // closed, and replaced, when a connection stands
+	lost    bool          // it was said that no broker answers
 	closed  bool
 }
 
@@ -105,7 +106,7 @@ func Open(ctx context.Context, o Options) (*Transport, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	t := &Transport{o: o, urls: strings.Split(o.URL, ",")}
+	t := &Transport{o: o, urls: strings.Split(o.URL, ","), stands: make(chan struct{})}
 	t.ctx, t.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	var err error
 	for range t.urls {
@@ -154,7 +155,27 @@ func (t *Transport) connect() (*amqp.Connection, error) {
 		t.o.Log.Warn("the broker answers again")
 	}
 	t.conn, t.out = conn, nil
+	close(t.stands)
+	t.stands = make(chan struct{})
 	return conn, nil
+}
+
+// retry waits before the nth try to open again what was lost with a connection, or until
+// another of this transport's has found a new one; false says that ctx has ended.
+func (t *Transport) retry(ctx context.Context, n int) bool {
+	t.mu.Lock()
+	stands := t.stands
+	t.mu.Unlock()
+	wait, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-stands:
+			cancel()
+		case <-wait.Done():
+		}
+	}()
+	return broker.Pause(wait, n) || ctx.Err() == nil
 }
 
 // lostError is that no broker answers: said once for a transport, not by each of its
@@ -183,9 +204,13 @@ func (t *Transport) queue(k bus.Kind, topic, group string) string {
 	return t.o.Prefix + ".r." + topic
 }
 
-// declareExchanges makes what all share. A user who may not configure them (a
-// host's) finds them there.
+// declareExchanges makes what all share. A host, and any other user who may not configure
+// them, finds them there: a host does not even ask, for a thousand that are refused when
+// the broker is back keep it busy.
 func (t *Transport) declareExchanges(conn *amqp.Connection) error {
+	if t.o.Host != "" {
+		return nil
+	}
 	for _, k := range []bus.Kind{bus.FanOut, bus.Queue, bus.Reply} {
 		if err := onChannel(conn, func(ch *amqp.Channel) error {
 			return ch.ExchangeDeclare(t.exchange(k), "topic", true, false, false, false, nil)

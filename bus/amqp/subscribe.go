@@ -91,7 +91,7 @@ func (s subscriber) run(ctx context.Context, topic string, in *intake, out chan<
 				return
 			}
 		}
-		if !broker.Pause(ctx, tries) {
+		if !s.t.retry(ctx, tries) {
 			return
 		}
 		tries++

@@ -53,6 +53,9 @@ type Config struct {
 	// nil is http.DefaultClient.
 	Migration string
 	Client    *http.Client
+	// Flows is the host's data plane, if it can take a guest's connections along; nil is
+	// that those of guests that move running may break.
+	Flows Flows
 	// Report sends a report to compute; an error has it sent again later.
 	Report func(context.Context, hypervisor.Report) error
 	// Dir remembers, in a small file per server, which generation was reached. It
@@ -61,7 +64,7 @@ type Config struct {
 	// that vanished from one never built. Empty: memory only.
 	Dir string
 	Log *slog.Logger
-	// Interval between full reports, give or take a tenth; 0 means 20 s. It must
+	// Interval between full reports, give or take a tenth; 0 means DefaultInterval. It must
 	// be well below compute's HostTimeout: a host that is not heard counts as down.
 	Interval time.Duration
 	// Batch is how long changes gather before they are reported; 0 means 10 ms.
@@ -75,6 +78,9 @@ type Config struct {
 	Tries              int
 	RetryMin, RetryMax time.Duration
 }
+
+// DefaultInterval is the time between full reports.
+const DefaultInterval = 20 * time.Second
 
 // forget is how long a tombstone is remembered, so that messages that were late
 // don't build the server again.
@@ -93,8 +99,10 @@ type Agent struct {
 	servers map[string]*server
 	dirty   map[string]bool
 	full    bool
-	wake    chan struct{}
-	wg      sync.WaitGroup
+	// sequence is the last report's.
+	sequence int64
+	wake     chan struct{}
+	wg       sync.WaitGroup
 }
 
 // server is what the agent knows of one server.
@@ -121,7 +129,7 @@ func New(cfg Config) (*Agent, error) {
 		return nil, errors.New("agent: Config.Report is missing")
 	}
 	cfg.Client = cmp.Or(cfg.Client, http.DefaultClient)
-	cfg.Interval = cmp.Or(cfg.Interval, 20*time.Second)
+	cfg.Interval = cmp.Or(cfg.Interval, DefaultInterval)
 	cfg.Batch = cmp.Or(cfg.Batch, 10*time.Millisecond)
 	cfg.Workers = cmp.Or(cfg.Workers, 32)
 	cfg.Builds = cmp.Or(cfg.Builds, max(4, 2*runtime.NumCPU()))
@@ -328,11 +336,13 @@ func (a *Agent) refresh(ctx context.Context, s *server) {
 			a.mu.Lock()
 			want := s.want
 			a.mu.Unlock()
-			if want != nil && want.Move != nil && want.Move.Target && !in.Partial && in.Power == hypervisor.Running {
+			here := want != nil && want.Move != nil && want.Move.Target && landed(in)
+			if here {
 				a.arrived(s, want)
 			}
 			a.set(s, func(st *hypervisor.State) {
 				st.Power = in.Power
+				st.Move.Landed = st.Move.Landed || here && st.Move.ID == want.Move.ID
 				if st.Phase == hypervisor.Absent {
 					st.Phase = hypervisor.Done
 				}

@@ -383,6 +383,25 @@ func TestFullReports(t *testing.T) {
 	})
 }
 
+// However long compute could not be reached, it hears of the host soon after it can be.
+func TestHeardSoonAfterASilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t)
+		var deaf atomic.Bool
+		h.lose = deaf.Load
+		h.start()
+		defer h.stop()
+		h.send(moment)
+		deaf.Store(true)
+		h.send(100*time.Second, want("a", 1, hypervisor.Running))
+		require.Zero(t, h.state("a"))
+		deaf.Store(false)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Equal(t, hypervisor.Done, h.state("a").Phase)
+	})
+}
+
 func TestStopOfACrashedGuest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t)

@@ -50,14 +50,19 @@ func (a *Agent) arrived(s *server, want *hypervisor.Desired) {
 	s.record, s.known = record{Generation: s.record.Generation, Built: true, Boot: want.Boot, Build: want.Build}, true
 }
 
+// landed reports whether a guest that was expected is here whole.
+func landed(in hypervisor.Instance) bool {
+	return in.ID != "" && !in.Partial && !in.Moving && (in.Power == hypervisor.Running || in.Power == hypervisor.Paused)
+}
+
 // expect makes ready for a running guest; a cancelled move's preparations go, unless
 // the guest is here.
 func (a *Agent) expect(ctx context.Context, s *server, want *hypervisor.Desired, mover hypervisor.Mover, in hypervisor.Instance) (hypervisor.Instance, error) {
 	m := want.Move
-	landed := in.ID != "" && !in.Partial && in.Power == hypervisor.Running
 	switch {
-	case landed:
+	case landed(in):
 		a.arrived(s, want)
+		a.set(s, func(st *hypervisor.State) { st.Move.ID, st.Move.Landed = m.ID, true })
 		return in, nil
 	case m.Cancel:
 		err := a.slot(ctx, a.workers, func() error { return a.cfg.Driver.Delete(ctx, s.id) })
@@ -89,6 +94,9 @@ func (a *Agent) sendGuest(ctx context.Context, s *server, want *hypervisor.Desir
 		if m.Cancel {
 			cancel()
 		}
+		if !m.Cancel {
+			a.sendFlows(send, s.id, m)
+		}
 		err := mover.Migrate(send, s.id, m.Offer, a.peer(s.id, m), func(p hypervisor.Progress) {
 			a.set(s, func(st *hypervisor.State) { st.Move = hypervisor.MoveState{ID: m.ID, Progress: p} })
 		})
@@ -105,6 +113,8 @@ func (a *Agent) sendGuest(ctx context.Context, s *server, want *hypervisor.Desir
 			return in, err
 		}
 	}
+	// Once more: some began while it was sent.
+	a.sendFlows(ctx, s.id, m)
 	a.set(s, func(st *hypervisor.State) { st.Move.ID, st.Move.Moved = m.ID, true })
 	return a.look(ctx, s.id)
 }

@@ -10,6 +10,10 @@ import (
 	"github.com/nacre-cloud/nacre/compute/hypervisor"
 )
 
+// unheard is the longest wait before a report is sent again: the way to compute costs
+// little to try, and the host is heard again soon after it is back.
+const unheard = 2 * time.Second
+
 // report sends what changed, gathered for a moment, and everything at intervals.
 func (a *Agent) report(ctx context.Context) {
 	timer := time.NewTimer(a.interval())
@@ -40,7 +44,7 @@ func (a *Agent) report(ctx context.Context) {
 			}
 			a.log.WarnContext(ctx, "a report could not be sent", "states", len(r.States), "full", r.Full, "err", err)
 			a.unsent(r)
-			if !sleep(ctx, a.pause(try)) {
+			if !sleep(ctx, min(a.pause(try), unheard)) {
 				return
 			}
 			try++
@@ -74,6 +78,8 @@ func (a *Agent) compose(ctx context.Context) (hypervisor.Report, bool) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.sequence++
+	r.Sequence = a.sequence
 	ids := slices.Sorted(maps.Keys(a.dirty))
 	if full {
 		a.forget()

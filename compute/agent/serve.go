@@ -22,11 +22,13 @@ import (
 //	GET  /{server}/files         what the server consists of
 //	GET  /{server}/files/{name}  one of it; of a running server only what does not change
 //	POST /{server}/guest         a guest that comes running, for drivers that land it
+//	POST /{server}/flows         its connections, for the data plane
 func (a *Agent) Migrations() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{server}/files", a.serve(false, a.serveFiles))
 	mux.HandleFunc("GET /{server}/files/{name}", a.serve(false, a.serveFile))
 	mux.HandleFunc("POST /{server}/guest", a.serve(true, a.serveGuest))
+	mux.HandleFunc("POST /{server}/flows", a.serve(true, a.serveFlows))
 	return mux
 }
 
@@ -117,7 +119,7 @@ func (a *Agent) serveGuest(w http.ResponseWriter, r *http.Request, mover hypervi
 }
 
 // peer is the other host of a move.
-func (a *Agent) peer(server string, m *hypervisor.Move) hypervisor.Peer {
+func (a *Agent) peer(server string, m *hypervisor.Move) peer {
 	return peer{a.cfg.Client, strings.TrimRight(m.Peer, "/") + "/" + url.PathEscape(server), m.Ticket}
 }
 

@@ -10,13 +10,13 @@
 //	GET /images/{server}/{image}   the image's bytes; header Nacre-Image describes it
 //	*   /metadata/…                the metadata service, for the host's proxies
 //
-// Metadata is any instance's whose id and project the host knows: the host that
-// answers for a network need not be the server's. The proxies sign the instance's id,
-// as Neutron's do, by [hypervisor.CredentialHash] of the secret. Package servers/host
-// is the other side.
+// Metadata is that of the servers on the host, and of those that are on their way to it:
+// each host answers its own guests. The proxies sign the instance's id, as Neutron's do, by
+// [hypervisor.CredentialHash] of the secret. Package servers/host is the other side.
 package hostapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -54,8 +54,11 @@ func New(svc *compute.Service, log *slog.Logger) http.Handler {
 }
 
 func (h handler) metadata(w http.ResponseWriter, r *http.Request) {
-	_, secret, _ := r.BasicAuth()
-	(&metadata.Handler{Lookup: h.svc.Guest, Secret: []byte(hypervisor.CredentialHash(secret)), Log: h.log}).ServeHTTP(w, r)
+	host, secret, _ := r.BasicAuth()
+	own := func(ctx context.Context, server, project string) (*metadata.Instance, error) {
+		return h.svc.HostGuest(ctx, host, server, project)
+	}
+	(&metadata.Handler{Lookup: own, Secret: []byte(hypervisor.CredentialHash(secret)), Log: h.log}).ServeHTTP(w, r)
 }
 
 func (h handler) image(w http.ResponseWriter, r *http.Request) {

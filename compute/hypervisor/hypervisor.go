@@ -147,6 +147,8 @@ type Instance struct {
 	Partial bool `json:"partial,omitempty"`
 	// Moved says that the guest was sent to another host: what is here is what it left.
 	Moved bool `json:"moved,omitempty"`
+	// Moving says that the guest stands still because it is on its way between two hosts.
+	Moving bool `json:"moving,omitempty"`
 	// VCPUs and MemoryMB are what it takes of the host.
 	VCPUs    int `json:"vcpus"`
 	MemoryMB int `json:"memory_mb"`

@@ -59,10 +59,12 @@ type State struct {
 // when Full (on connect and at intervals). The host's name is the topic's, never
 // the body's.
 type Report struct {
-	// Started is the agent's start in nanoseconds, so that compute notices a restart.
-	Started int64   `json:"started"`
-	Full    bool    `json:"full"`
-	States  []State `json:"states"`
+	// Started is the agent's start in nanoseconds, so that compute notices a restart;
+	// Sequence counts its reports from 1, so that one that was overtaken does no harm.
+	Started  int64   `json:"started"`
+	Sequence int64   `json:"sequence,omitempty"`
+	Full     bool    `json:"full"`
+	States   []State `json:"states"`
 	// Host is set in full reports.
 	Host *Host `json:"host,omitempty"`
 }

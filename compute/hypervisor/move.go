@@ -57,6 +57,8 @@ type MoveState struct {
 	Offer string `json:"offer,omitempty"`
 	// Moved says that the guest is not this host's any more: it was sent.
 	Moved bool `json:"moved,omitempty"`
+	// Landed says that the guest came here whole: it runs, or stands still as it did.
+	Landed bool `json:"landed,omitempty"`
 	Progress
 }
 
@@ -80,8 +82,8 @@ type Mover interface {
 	// Prepare makes ready for a guest that comes running, and returns what the source's
 	// driver must know to send it. Until the guest is here the instance is Partial.
 	Prepare(ctx context.Context, spec Spec, from Peer) (offer string, err error)
-	// Migrate sends a running guest to a host that is prepared, and returns once it runs
-	// there, after which the instance here is off and Moved; an error means that it is
+	// Migrate sends a guest that runs or is paused to a host that is prepared, and returns
+	// once it is so there, after which the instance here is off and Moved; an error means that it is
 	// still here. A ctx that ends calls it off: what came of it says the returned error.
 	// Called again after a crash it finds out and goes on.
 	Migrate(ctx context.Context, id, offer string, to Peer, progress func(Progress)) error

@@ -69,22 +69,30 @@ type Free struct {
 
 // Fits says whether r can be had, else which class is short and why.
 func (f Free) Fits(r Resources) (bool, string) {
-	for _, class := range slices.Sorted(maps.Keys(r)) {
-		want := r[class]
-		if want == 0 {
-			continue
-		}
-		inv, ok := f.Inventory[class]
-		switch {
-		case !ok:
-			return false, class + " is not offered"
-		case !inv.allows(want):
-			return false, fmt.Sprintf("%s: %d is not between %d and %d in steps of %d", class, want, inv.MinUnit, inv.MaxUnit, inv.StepSize)
-		case f.Used[class]+want > inv.Capacity():
-			return false, fmt.Sprintf("%s: %d wanted, %d of %d used", class, want, f.Used[class], inv.Capacity())
+	first, why := "", ""
+	for class, want := range r {
+		if short := f.short(class, want); short != "" && (why == "" || class < first) {
+			first, why = class, short
 		}
 	}
-	return true, ""
+	return why == "", why
+}
+
+// short is why an amount of a class can't be had; empty if it can.
+func (f *Free) short(class string, want int64) string {
+	if want == 0 {
+		return ""
+	}
+	inv, ok := f.Inventory[class]
+	switch {
+	case !ok:
+		return class + " is not offered"
+	case !inv.allows(want):
+		return fmt.Sprintf("%s: %d is not between %d and %d in steps of %d", class, want, inv.MinUnit, inv.MaxUnit, inv.StepSize)
+	case f.Used[class]+want > inv.Capacity():
+		return fmt.Sprintf("%s: %d wanted, %d of %d used", class, want, f.Used[class], inv.Capacity())
+	}
+	return ""
 }
 
 // FreeOf reads what is left of the named providers, or of all, by name. Three
@@ -149,7 +157,9 @@ func (s *Service) Report(ctx context.Context, id, name string, invs []Inventory)
 		now := time.Now().UTC()
 		if _, err := s.providers.Get(ctx, id); errors.Is(err, store.ErrNoRow) {
 			p := Provider{ID: id, Name: name, RootID: id, Traits: []string{}, Aggregates: []string{}, CreatedAt: now, UpdatedAt: now}
-			if err := s.providers.Insert(ctx, p); err != nil {
+			if err := s.providers.Insert(ctx, p); store.IsDuplicate(err) {
+				return store.ErrRaced // another copy heard of the host, too
+			} else if err != nil {
 				return err
 			}
 		} else if err != nil {
@@ -165,6 +175,10 @@ func (s *Service) Report(ctx context.Context, id, name string, invs []Inventory)
 		slices.SortFunc(invs, func(a, b Inventory) int { return cmp.Compare(a.ID, b.ID) })
 		if slices.Equal(old, invs) {
 			return nil
+		}
+		// Two copies may hear of one host at once.
+		if err := store.Lock(ctx, s.c.Engine, "placement/"+id); err != nil {
+			return err
 		}
 		if _, err := s.inventories.DeleteWhere(ctx, store.Eq("provider_id", id)); err != nil {
 			return err

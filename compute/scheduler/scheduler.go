@@ -85,13 +85,13 @@ func (g *Group) wants(host string) int {
 type Filter struct {
 	Name string
 	// Pass says whether the host may be used, and if not, why.
-	Pass func(h Host, r Request) (bool, string)
+	Pass func(h *Host, r *Request) (bool, string)
 }
 
 // Filters are the default ones, in order.
 func Filters() []Filter {
 	return []Filter{
-		{"ComputeFilter", func(h Host, _ Request) (bool, string) {
+		{"ComputeFilter", func(h *Host, _ *Request) (bool, string) {
 			switch {
 			case h.Disabled:
 				return false, "disabled"
@@ -100,11 +100,11 @@ func Filters() []Filter {
 			}
 			return true, ""
 		}},
-		{"RequestedHost", func(h Host, r Request) (bool, string) {
+		{"RequestedHost", func(h *Host, r *Request) (bool, string) {
 			return r.Host == "" || h.Name == r.Host, "not the host asked for"
 		}},
-		{"RetryFilter", func(h Host, r Request) (bool, string) { return !slices.Contains(r.Not, h.Name), "failed before" }},
-		{"MigrationFilter", func(h Host, r Request) (bool, string) {
+		{"RetryFilter", func(h *Host, r *Request) (bool, string) { return !slices.Contains(r.Not, h.Name), "failed before" }},
+		{"MigrationFilter", func(h *Host, r *Request) (bool, string) {
 			switch {
 			case r.From == "":
 			case h.Name == r.From:
@@ -116,10 +116,10 @@ func Filters() []Filter {
 			}
 			return true, ""
 		}},
-		{"AvailabilityZoneFilter", func(h Host, r Request) (bool, string) {
+		{"AvailabilityZoneFilter", func(h *Host, r *Request) (bool, string) {
 			return r.Zone == "" || h.Zone == r.Zone, "in zone " + h.Zone
 		}},
-		{"ImagePropertiesFilter", func(h Host, r Request) (bool, string) {
+		{"ImagePropertiesFilter", func(h *Host, r *Request) (bool, string) {
 			for _, key := range []string{"hw_architecture", "architecture"} {
 				if want := r.Image[key]; want != "" && h.Arch != "" && !strings.EqualFold(want, h.Arch) {
 					return false, "architecture " + h.Arch
@@ -127,19 +127,19 @@ func Filters() []Filter {
 			}
 			return true, ""
 		}},
-		{"ServerGroupAntiAffinityFilter", func(h Host, r Request) (bool, string) {
+		{"ServerGroupAntiAffinityFilter", func(h *Host, r *Request) (bool, string) {
 			if r.Group == nil || r.Group.Policy != "anti-affinity" {
 				return true, ""
 			}
 			return r.Group.Allows(h.Name)
 		}},
-		{"ServerGroupAffinityFilter", func(h Host, r Request) (bool, string) {
+		{"ServerGroupAffinityFilter", func(h *Host, r *Request) (bool, string) {
 			if r.Group == nil || r.Group.Policy != "affinity" {
 				return true, ""
 			}
 			return r.Group.Allows(h.Name)
 		}},
-		{"Placement", func(h Host, r Request) (bool, string) { return h.Free.Fits(r.Resources) }},
+		{"Placement", func(h *Host, r *Request) (bool, string) { return h.Free.Fits(r.Resources) }},
 	}
 }
 
@@ -153,19 +153,19 @@ type Removed struct {
 
 // Result is a choice, best first, and how it came about.
 type Result struct {
-	Hosts   []Host
+	Hosts   []*Host
 	Removed []Removed
 }
 
 // Choose filters and weighs. What a soft group policy asks for comes first, then
-// hosts with more free memory, and fewer servers on their way.
-func Choose(hosts []Host, r Request, filters []Filter) Result {
+// hosts with more free memory, and fewer servers on their way. It changes no host.
+func Choose(hosts []*Host, r Request, filters []Filter) Result {
 	left := slices.Clone(hosts)
 	var res Result
 	for _, f := range filters {
 		rm := Removed{Filter: f.Name, Start: len(left)}
-		left = slices.DeleteFunc(left, func(h Host) bool {
-			ok, why := f.Pass(h, r)
+		left = slices.DeleteFunc(left, func(h *Host) bool {
+			ok, why := f.Pass(h, &r)
 			if !ok && len(rm.Why) < 5 {
 				rm.Why = append(rm.Why, h.Name+" "+why)
 			}
@@ -174,12 +174,21 @@ func Choose(hosts []Host, r Request, filters []Filter) Result {
 		rm.End = len(left)
 		res.Removed = append(res.Removed, rm)
 	}
-	freeMB := func(h Host) int64 {
-		return h.Free.Inventory[placement.MemoryMB].Capacity() - h.Free.Used[placement.MemoryMB]
+	type weighed struct {
+		*Host
+		wanted int
+		freeMB int64
 	}
-	slices.SortStableFunc(left, func(a, b Host) int {
-		return cmp.Or(cmp.Compare(r.Group.wants(b.Name), r.Group.wants(a.Name)), cmp.Compare(freeMB(b), freeMB(a)), cmp.Compare(a.Building, b.Building), cmp.Compare(a.Name, b.Name))
+	ws := make([]weighed, len(left))
+	for i, h := range left {
+		ws[i] = weighed{h, r.Group.wants(h.Name), h.Free.Inventory[placement.MemoryMB].Capacity() - h.Free.Used[placement.MemoryMB]}
+	}
+	slices.SortStableFunc(ws, func(a, b weighed) int {
+		return cmp.Or(cmp.Compare(b.wanted, a.wanted), cmp.Compare(b.freeMB, a.freeMB), cmp.Compare(a.Building, b.Building), cmp.Compare(a.Name, b.Name))
 	})
+	for i := range ws {
+		left[i] = ws[i].Host
+	}
 	res.Hosts = left
 	return res
 }

@@ -1,6 +1,7 @@
 package scheduler_test
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -47,7 +48,11 @@ func TestChoose(t *testing.T) {
 		"no hosts":                       {nil, scheduler.Request{}, nil, "there are no hosts"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			res := scheduler.Choose(tc.hosts, tc.r, scheduler.Filters())
+			hosts := make([]*scheduler.Host, len(tc.hosts))
+			for i := range tc.hosts {
+				hosts[i] = &tc.hosts[i]
+			}
+			res := scheduler.Choose(hosts, tc.r, scheduler.Filters())
 			var got []string
 			for _, h := range res.Hosts {
 				got = append(got, h.Name)
@@ -62,4 +67,20 @@ func TestChoose(t *testing.T) {
 
 func group(policy string, most int, members map[string]int) scheduler.Request {
 	return scheduler.Request{Group: &scheduler.Group{Policy: policy, Max: most, Members: members}}
+}
+
+// BenchmarkChoose chooses among a thousand hosts.
+func BenchmarkChoose(b *testing.B) {
+	hosts := make([]*scheduler.Host, 1000)
+	for i := range hosts {
+		h := host(fmt.Sprintf("host-%04d", i), int64(1000+i%7))
+		hosts[i] = &h
+	}
+	filters := scheduler.Filters()
+	r := scheduler.Request{Resources: placement.Resources{placement.VCPU: 1, placement.MemoryMB: 64}, Image: map[string]string{}}
+	for b.Loop() {
+		if res := scheduler.Choose(hosts, r, filters); len(res.Hosts) != len(hosts) {
+			b.Fatal(res.Explain())
+		}
+	}
 }

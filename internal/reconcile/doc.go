@@ -4,7 +4,8 @@
 // An API call commits, in one transaction, the row in its transitional state and
 // a row of work ([Reconciler.Put]). A worker claims the work under a lease, runs
 // its current step, persists where it goes next, and goes on until it is done. If
-// the worker dies, another takes over when the lease lapses. Each claim has a
+// the worker dies, another takes over when the lease lapses, or soon after a process of
+// the dead one's name runs again ([Config].Instance). Each claim has a
 // lease number of its own, and a step writes only through [Job.Tx], which checks that
 // number: a worker that was thought dead can't write any more. Work that takes the place
 // of other work (a deletion, of a creation) begins when the step that runs has ended, in

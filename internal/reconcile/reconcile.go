@@ -109,23 +109,29 @@ type Handler struct {
 	Expire func(ctx context.Context, j *Job, cause error) error
 }
 
+// DefaultLease is how long work waits whose worker vanished.
+const DefaultLease = 30 * time.Second
+
 // Config of a Reconciler. Zero values work but for Engine and Area.
 type Config struct {
 	Engine store.Engine
 	Area   string
 	// Workers is how many works go on at once; 0 means 8.
 	Workers int
-	// Lease is how long a claim lasts without renewal; 0 means 30 s. It is
+	// Lease is how long a claim lasts without renewal; 0 means DefaultLease. It is
 	// renewed while a step runs.
 	Lease time.Duration
 	// Poll is how often due work is looked for without a wake; 0 means 1 s.
 	Poll time.Duration
-	// FirstWait and MaxWait bound the wait after a failure; 0 means 200 ms, 30 s.
+	// FirstWait and MaxWait bound the wait after a failure; 0 means 200 ms, 10 s.
 	FirstWait, MaxWait time.Duration
 	// Alone says that no other process works on this database: the leases of one
 	// that died are void at once, not when they lapse.
 	Alone bool
-	Log   *slog.Logger
+	// Instance is a name that no two processes have at a time: the leases of one that
+	// died lapse five seconds after another of that name began to run. Empty is none.
+	Instance string
+	Log      *slog.Logger
 }
 
 // Reconciler runs an area's work.
@@ -147,17 +153,17 @@ func New(c Config) *Reconciler {
 			*d = v
 		}
 	}
-	def(&c.Lease, 30*time.Second)
+	def(&c.Lease, DefaultLease)
 	def(&c.Poll, time.Second)
 	def(&c.FirstWait, 200*time.Millisecond)
-	def(&c.MaxWait, 30*time.Second)
+	def(&c.MaxWait, 10*time.Second)
 	if c.Workers == 0 {
 		c.Workers = 8
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Reconciler{c: c, owner: uuid.NewString(), rows: store.NewTable[Work](c.Engine, "work"), handlers: map[string]Handler{},
+	return &Reconciler{c: c, owner: c.Instance + "/" + uuid.NewString(), rows: store.NewTable[Work](c.Engine, "work"), handlers: map[string]Handler{},
 		kick: make(chan struct{}, 1), active: map[string]bool{}}
 }
 
@@ -165,145 +171,6 @@ func New(c Config) *Reconciler {
 func (r *Reconciler) Handle(kind string, h Handler) { r.handlers[kind] = h }
 
 func workID(kind, id string) string { return kind + "/" + id }
-
-// Begin is what Put starts.
-type Begin struct {
-	Step string
-	// Within is the time until it is given up; 0 means never.
-	Within time.Duration
-	// After delays the first look.
-	After time.Duration
-	Data  any
-}
-
-// Put adds work for an object, in the context's transaction. Work that the
-// object had is replaced: its worker loses the lease and can't write any more. What it
-// has under way outside may still happen, so the new work begins when that worker has
-// ended, in whichever process it is, or when its lease lapses.
-func (r *Reconciler) Put(ctx context.Context, kind, id string, b Begin) error {
-	if !store.Inside(ctx, r.c.Engine) {
-		return store.ErrTx
-	}
-	h, ok := r.handlers[kind]
-	if !ok || h.Steps[b.Step] == nil {
-		return fmt.Errorf("reconcile: no step %s/%s", kind, b.Step)
-	}
-	now := time.Now().UTC()
-	w := Work{ID: workID(kind, id), Kind: kind, ObjectID: id, Step: b.Step, Due: now.Add(b.After), Since: now, Data: json.RawMessage("null")}
-	if b.Within > 0 {
-		w.Deadline = now.Add(b.Within)
-	}
-	if b.Data != nil {
-		var err error
-		if w.Data, err = json.Marshal(b.Data); err != nil {
-			return err
-		}
-	}
-	if c := nacre.CallerFrom(ctx); c != nil {
-		w.Caller = c.Stored()
-	}
-	store.AfterCommit(ctx, func() { r.kickAfter(b.After) })
-	_, err := r.rows.GetForUpdate(ctx, w.ID)
-	switch {
-	case errors.Is(err, store.ErrNoRow):
-		w.Lease = rand.Int64() >> 1
-		if err = r.rows.Insert(ctx, w); store.IsDuplicate(err) {
-			// Another transaction put some meanwhile.
-			err = store.ErrRaced
-		}
-		return err
-	case err != nil:
-		return err
-	}
-	_, err = r.rows.Update(ctx, w.ID, func(x *Work) error {
-		w.Lease, w.Woken = x.Lease+1, x.Woken+1
-		w.Owner, w.LeaseUntil = x.Owner, x.LeaseUntil
-		*x = w
-		return nil
-	})
-	return err
-}
-
-// kickAfter makes Run look when d has passed, unless its next poll is sooner.
-func (r *Reconciler) kickAfter(d time.Duration) {
-	switch {
-	case d <= 0:
-		r.Kick()
-	case d < r.c.Poll:
-		time.AfterFunc(d, r.Kick)
-	}
-}
-
-// Poke makes an object's work due now, or puts it when there is none; in the
-// context's transaction. It is for objects that are brought up to date again and
-// again: work that runs keeps its lease and looks once more.
-func (r *Reconciler) Poke(ctx context.Context, kind, id string, b Begin) error {
-	if !store.Inside(ctx, r.c.Engine) {
-		return store.ErrTx
-	}
-	n, err := r.rows.UpdateWhere(ctx, store.Eq("id", workID(kind, id)), store.Set{"due_at": time.Now().UTC(), "woken": store.Increment(1)})
-	if err != nil {
-		return err
-	}
-	if n == 0 {
-		return r.Put(ctx, kind, id, b)
-	}
-	store.AfterCommit(ctx, r.Kick)
-	return nil
-}
-
-// Drop removes an object's work, in the context's transaction. It is no error
-// when there is none.
-func (r *Reconciler) Drop(ctx context.Context, kind, id string) error {
-	if !store.Inside(ctx, r.c.Engine) {
-		return store.ErrTx
-	}
-	_, err := r.rows.DeleteWhere(ctx, store.Eq("id", workID(kind, id)))
-	return err
-}
-
-// PokeAll is [Reconciler.Poke] for many objects of a kind, in as few statements.
-func (r *Reconciler) PokeAll(ctx context.Context, kind string, ids []string, b Begin) error {
-	if len(ids) == 0 {
-		return nil
-	}
-	if !store.Inside(ctx, r.c.Engine) {
-		return store.ErrTx
-	}
-	works := make([]string, len(ids))
-	for i, id := range ids {
-		works[i] = workID(kind, id)
-	}
-	n, err := r.rows.UpdateWhere(ctx, store.In("id", works), store.Set{"due_at": time.Now().UTC(), "woken": store.Increment(1)})
-	if err != nil {
-		return err
-	}
-	store.AfterCommit(ctx, r.Kick)
-	if n == int64(len(ids)) {
-		return nil
-	}
-	have, err := r.rows.Where(ctx, store.In("id", works))
-	if err != nil {
-		return err
-	}
-	for i, id := range ids {
-		if !slices.ContainsFunc(have, func(w Work) bool { return w.ID == works[i] }) {
-			if err := r.Put(ctx, kind, id, b); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// Wake makes an object's work due now. A hint: without work it does nothing.
-func (r *Reconciler) Wake(ctx context.Context, kind, id string) error {
-	n, err := r.rows.UpdateWhere(ctx, store.Eq("id", workID(kind, id)), store.Set{"due_at": time.Now().UTC(), "woken": store.Increment(1)})
-	if n > 0 {
-		store.AfterCommit(ctx, r.Kick)
-	}
-	return err
-}
 
 // Pending is the object's work, if it has any.
 func (r *Reconciler) Pending(ctx context.Context, kind, id string) (Work, bool, error) {
@@ -327,12 +194,7 @@ func (r *Reconciler) Kick() {
 
 // Run works until ctx ends, then waits for the steps that are running.
 func (r *Reconciler) Run(ctx context.Context) {
-	if r.c.Alone {
-		now := time.Now().UTC()
-		if _, err := r.rows.UpdateWhere(ctx, store.Greater("lease_until", now), store.Set{"lease_until": now}); err != nil && ctx.Err() == nil {
-			r.c.Log.Warn("taking over leases", "area", r.c.Area, "error", err)
-		}
-	}
+	r.inherit(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	slots := make(chan struct{}, r.c.Workers)
@@ -372,7 +234,30 @@ func (r *Reconciler) Run(ctx context.Context) {
 	}
 }
 
-// claim takes due work whose lease has lapsed.
+// settling is how long what a process that died had asked of others may still be under
+// way there.
+const settling = 5 * time.Second
+
+// inherit ends leases whose holder is known to be dead: at once where there was only one
+// process, else as soon as what that one had begun outside is over.
+func (r *Reconciler) inherit(ctx context.Context) {
+	until, held := time.Now().UTC(), []store.Where{}
+	switch {
+	case r.c.Alone:
+	case r.c.Instance != "":
+		until = until.Add(settling)
+		held = append(held, store.Prefix("owner", r.c.Instance+"/"), store.Not(store.Eq("owner", r.owner)))
+	default:
+		return
+	}
+	held = append(held, store.Greater("lease_until", until))
+	if _, err := r.rows.UpdateWhere(ctx, store.And(held...), store.Set{"lease_until": until}); err != nil && ctx.Err() == nil {
+		r.c.Log.Warn("taking over leases", "area", r.c.Area, "error", err)
+	}
+}
+
+// claim takes due work whose lease has lapsed, or is ours though we do not drive it: the
+// store failed when it was claimed or given back.
 func (r *Reconciler) claim(ctx context.Context, limit int) ([]Work, error) {
 	now := time.Now().UTC()
 	r.mu.Lock()
@@ -381,8 +266,9 @@ func (r *Reconciler) claim(ctx context.Context, limit int) ([]Work, error) {
 		skip = append(skip, id)
 	}
 	r.mu.Unlock()
+	free := store.Or(store.LessEq("lease_until", now), store.Eq("owner", r.owner))
 	// Kinds that this program does not know are for a newer one beside it.
-	due := store.And(store.LessEq("due_at", now), store.LessEq("lease_until", now), store.In("kind", slices.Sorted(maps.Keys(r.handlers))))
+	due := store.And(store.LessEq("due_at", now), free, store.In("kind", slices.Sorted(maps.Keys(r.handlers))))
 	if len(skip) > 0 {
 		due = store.And(due, store.Not(store.In("id", skip)))
 	}
@@ -409,7 +295,7 @@ func (r *Reconciler) claim(ctx context.Context, limit int) ([]Work, error) {
 		if len(ids) == 0 {
 			return nil
 		}
-		n, err := r.rows.UpdateWhere(ctx, store.And(store.In("id", ids), store.LessEq("lease_until", now)),
+		n, err := r.rows.UpdateWhere(ctx, store.And(store.In("id", ids), free),
 			store.Set{"lease": store.Increment(1), "owner": r.owner, "lease_until": until})
 		if err == nil && int(n) != len(ids) {
 			err = store.ErrRaced
@@ -443,8 +329,8 @@ func (r *Reconciler) drive(ctx context.Context, w Work) {
 			r.letGo(ctx, w)
 			return
 		} else if err != nil && ctx.Err() == nil {
-			// The store itself fails. What is not given back here is found
-			// again when the lease has lapsed.
+			// The store itself fails. What is not given back here is claimed
+			// again once it works.
 			r.c.Log.Error("work", "area", r.c.Area, "id", w.ID, "step", j.Step, "error", err)
 			_ = j.release(ctx, r.backoff(j.Tries))
 			return

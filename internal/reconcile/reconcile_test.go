@@ -88,6 +88,7 @@ func TestPutNeedsTransactionAndStep(t *testing.T) {
 		require.ErrorIs(w.t, r.Put(ctx, "thing", "a", reconcile.Begin{Step: "go"}), store.ErrTx)
 		require.ErrorIs(w.t, r.Poke(ctx, "thing", "a", reconcile.Begin{Step: "go"}), store.ErrTx)
 		require.ErrorIs(w.t, r.Drop(ctx, "thing", "a"), store.ErrTx)
+		require.ErrorIs(w.t, r.Hold(ctx, "thing", "a"), store.ErrTx)
 		require.NoError(w.t, r.Wake(ctx, "thing", "a"), "a hint")
 		for _, kind := range []string{"thing", "other"} {
 			require.Error(w.t, store.InTx(ctx, w.engine, func(ctx context.Context) error {
@@ -277,7 +278,7 @@ func TestBackOff(t *testing.T) {
 			gap := at[i] - at[i-1]
 			require.GreaterOrEqual(w.t, gap, want/2, "try %d", i)
 			require.LessOrEqual(w.t, gap, want+time.Second, "try %d: the wait, and a poll", i)
-			want = min(2*want, 30*time.Second)
+			want = min(2*want, 10*time.Second)
 		}
 		p.stop()
 	})

@@ -355,7 +355,7 @@ func TestLostReportsAreSentAgain(t *testing.T) {
 		h.mu.Lock()
 		h.fail = nil
 		h.mu.Unlock()
-		h.settle(30 * time.Second)
+		h.settle(2 * time.Second)
 		s, _ := h.last(dataplane.KindNetwork, "n")
 		require.True(t, s.Active)
 		s, _ = h.last(dataplane.KindPort, "p")

@@ -34,9 +34,13 @@ func (a *Agent) portChanged(id string) {
 	wake(a.news)
 }
 
+// unheard is the longest wait before a report is sent again: the way to network costs
+// little to try, and the host is heard again soon after it is back.
+const unheard = 2 * time.Second
+
 // report sends full reports at intervals, and changes as they come.
 func (a *Agent) report(ctx context.Context) {
-	started := time.Now().UnixNano()
+	started, sequence := time.Now().UnixNano(), int64(0)
 	full := true
 	failures := 0
 	again := time.Now().Add(a.interval())
@@ -45,7 +49,8 @@ func (a *Agent) report(ctx context.Context) {
 	for {
 		r, taken, err := a.collect(ctx, full)
 		if err == nil && (full || len(r.States) > 0) {
-			r.Started = started
+			sequence++
+			r.Started, r.Sequence = started, sequence
 			err = a.c.Report(ctx, r)
 		}
 		if ctx.Err() != nil {
@@ -55,7 +60,7 @@ func (a *Agent) report(ctx context.Context) {
 		if err != nil {
 			a.c.Log.Warn("cannot report to network", "full", full, "error", err)
 			a.giveBack(taken)
-			pause = a.backoff(failures)
+			pause = min(a.backoff(failures), unheard)
 			failures++
 		} else {
 			failures = 0

@@ -45,7 +45,7 @@ func service(c Config) *rest.Service {
 		Name: "network", Dialect: rest.Neutron(), Tokens: c.Tokens, AuthURI: c.AuthURI, Observe: c.Observe, Log: c.Log,
 		Rewrite: func(p string) string { return strings.TrimSuffix(p, ".json") },
 		Routes: slices.Concat(a.versionRoutes(), a.networkRoutes(), a.subnetRoutes(), a.poolRoutes(), a.portRoutes(), a.bindingRoutes(), a.routerRoutes(), a.floatingIPRoutes(), a.groupRoutes(), a.addressGroupRoutes(),
-			a.quotaRoutes(), a.agentRoutes(), a.tagRoutes(), a.extensionRoutes()),
+			a.quotaRoutes(), a.agentRoutes(), a.scheduleRoutes(), a.tagRoutes(), a.extensionRoutes()),
 	}
 }
 

@@ -31,6 +31,7 @@ var extensions = func() []extensionView {
 		{"extraroute", "Neutron Extra Route", "Extra routes configuration for L3 router"},
 		{"extraroute-atomic", "Atomically add/remove extra routes", "Edit extra routes of a router on server side by atomically adding/removing extra routes"},
 		{"fip-port-details", "Floating IP Port Details Extension", "Add port_details attribute to Floating IP resource"},
+		{"l3_agent_scheduler", "L3 Agent Scheduler", "Schedule routers among l3 agents"},
 		{"multi-provider", "Multi Provider Network", "Expose mapping of virtual networks to multiple physical networks"},
 		{"net-mtu", "Network MTU", "Provides MTU attribute for a network resource."},
 		{"net-mtu-writable", "Network MTU (writable)", "Provides a writable MTU attribute for a network resource."},

@@ -178,6 +178,9 @@ type Router struct {
 	// FloatingIPs lie on the gateway's network.
 	FloatingIPs []FloatingIP `json:"floating_ips,omitempty"`
 	Routes      []Route      `json:"routes,omitempty"`
+	// Moves changes when the router came from another host, or one that had it let
+	// go of it: the neighbours are told again where its addresses are.
+	Moves int64 `json:"moves,omitempty"`
 }
 
 // Gateway is a router's leg on an external network.

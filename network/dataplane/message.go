@@ -28,10 +28,12 @@ type State struct {
 // Report is what a host's agent tells network: the states that changed, or all
 // when Full (on connect and at intervals). The host's name is the topic's.
 type Report struct {
-	// Started is the agent's start in nanoseconds.
-	Started int64   `json:"started"`
-	Full    bool    `json:"full"`
-	States  []State `json:"states"`
+	// Started is the agent's start in nanoseconds; Sequence counts its reports from 1, so
+	// that one that was overtaken does no harm.
+	Started  int64   `json:"started"`
+	Sequence int64   `json:"sequence,omitempty"`
+	Full     bool    `json:"full"`
+	States   []State `json:"states"`
 	// Host is set in full reports.
 	Host *Host `json:"host,omitempty"`
 }

@@ -6,7 +6,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -224,7 +222,8 @@ func TestNodes(t *testing.T) {
 			s.run(t, hosts...)
 			s.up(2)
 			for _, n := range s.nodes {
-				peers, listening := sockets(t, n.cmd.Process.Pid)
+				peers, listening, others := realserver.Sockets(t, n.cmd.Process.Pid)
+				require.Zero(t, others, "a host has sockets that are no TCP")
 				require.Empty(t, listening, "a host listens")
 				u, err := url.Parse(s.address)
 				require.NoError(t, err)
@@ -301,48 +300,4 @@ func (s *spread) kills(t *testing.T) {
 		require.Empty(t, left, "guests left on "+n.name)
 	}
 	s.process.stop()
-}
-
-// sockets are the TCP sockets that a process has open: the other ends of those that are
-// connected, and its own of those that listen.
-func sockets(t *testing.T, pid int) (peers, listening []string) {
-	t.Helper()
-	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-	require.NoError(t, err)
-	require.NotEmpty(t, links)
-	own := map[string]bool{}
-	for _, l := range links {
-		if to, err := os.Readlink(l); err == nil {
-			own[strings.TrimSuffix(strings.TrimPrefix(to, "socket:["), "]")] = true
-		}
-	}
-	for _, file := range []string{"tcp", "tcp6"} {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", pid, file))
-		require.NoError(t, err)
-		for line := range strings.Lines(string(text)) {
-			f := strings.Fields(line)
-			if len(f) < 10 || !own[f[9]] {
-				continue
-			}
-			switch f[3] {
-			case "01":
-				peers = append(peers, address(t, f[2]))
-			case "0A":
-				listening = append(listening, address(t, f[1]))
-			}
-		}
-	}
-	return peers, listening
-}
-
-// address reads what /proc/net/tcp has: IPv4 in the machine's order, or IPv6 that maps it.
-func address(t *testing.T, text string) string {
-	t.Helper()
-	host, port, ok := strings.Cut(text, ":")
-	require.True(t, ok, text)
-	b, err := hex.DecodeString(host[max(0, len(host)-8):])
-	require.NoError(t, err)
-	n, err := strconv.ParseUint(port, 16, 16)
-	require.NoError(t, err)
-	return fmt.Sprintf("%d.%d.%d.%d:%d", b[3], b[2], b[1], b[0], n)
 }

@@ -81,7 +81,7 @@ func TestTLS(t *testing.T) {
 		_ = resp.Body.Close()
 		require.Equal(t, http.StatusBadRequest, resp.StatusCode)
 	}
-	peers, _ := sockets(t, s.nodes[0].cmd.Process.Pid)
+	peers, _, _ := realserver.Sockets(t, s.nodes[0].cmd.Process.Pid)
 	require.NotEmpty(t, peers)
 	for _, peer := range peers {
 		require.Contains(t, []string{s.listen, "127.0.0.1:" + rabbit.TLSPort()}, peer, "the host has a connection elsewhere")

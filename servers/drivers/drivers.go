@@ -85,7 +85,7 @@ func fakeDataplane(_ context.Context, s host.Site) (dataplane.Driver, error) {
 }
 
 func libvirtHypervisor(_ context.Context, s host.Site) (hypervisor.Driver, error) {
-	d, err := libvirt.New(libvirt.Config{InstancesDir: s.Config.Instances, Accel: s.Config.Accel, Address: s.Config.MyIP, LiveURI: s.Config.LiveURI, Log: s.Log})
+	d, err := libvirt.New(libvirt.Config{InstancesDir: s.Config.Instances, Accel: s.Config.Accel, Address: s.Config.MyIP, LiveURI: s.Config.LiveURI, NativeTLS: s.Config.LiveTLS, Log: s.Log})
 	if err != nil {
 		return nil, err
 	}

@@ -73,9 +73,10 @@ type Metadata interface {
 // Start runs a host's agents: desired state comes to them over the bus, their reports
 // go back over it. run keeps a part running until ctx ends.
 func Start(ctx context.Context, c Config, run func(ctx context.Context, name string, f func(context.Context) error)) error {
+	flows, _ := c.Dataplane.(computeagent.Flows)
 	hv, err := computeagent.New(computeagent.Config{
 		Host: c.Name, Driver: c.Hypervisor, Images: c.Images, Dir: c.AgentDir, Log: c.Log, Batch: c.Batch, Interval: c.Interval,
-		Migration: c.Moves.Address, Client: c.Moves.Client,
+		Migration: c.Moves.Address, Client: c.Moves.Client, Flows: flows,
 		Report: func(ctx context.Context, r hypervisor.Report) error {
 			return c.Bus.Publish(ctx, bus.Queue, "compute.report."+c.Name, r)
 		},

@@ -61,6 +61,7 @@ type Config struct {
 	MyIP            string   `yaml:"my_ip" doc:"this host's own address, as other hosts reach it and operators see it"`
 	MigrationListen string   `yaml:"migration_listen" doc:"node: address and port at which other hosts fetch what servers have that move to them (10.0.0.2:6083), with TLS where tls_cert is set; empty is that no server moves from or to this host"`
 	LiveURI         string   `yaml:"live_migration_uri" doc:"libvirt: where other hosts' libvirtd reaches this one's, as qemu+tls://10.0.0.2/system; empty is that no running server comes here"`
+	LiveTLS         bool     `yaml:"live_migration_with_native_tls" doc:"libvirt: running servers leave this host encrypted by QEMU's own TLS, disks too; both hosts' QEMU needs certificates (migrate_tls_x509_cert_dir in qemu.conf)"`
 	TunnelAddress   string   `yaml:"tunnel_address" doc:"linux: this host's address for the tunnels (VXLAN, UDP port 4789) by which its tenant networks reach other hosts; empty is my_ip, and without that they stay on this host"`
 
 	External  string   `yaml:"external" doc:"subnet of the network public; empty makes none"`
@@ -70,6 +71,10 @@ type Config struct {
 	ImageName string   `yaml:"image_name" doc:"its name; empty is the file's"`
 	Accel     string   `yaml:"accel" doc:"libvirt: auto, kvm or tcg"`
 	Instances string   `yaml:"instances_dir" doc:"libvirt: directory of the guests' disks"`
+
+	RouterFailover bool   `yaml:"allow_automatic_l3agent_failover" doc:"network: routers of a host that is down move to another (of a disabled one they always do)"`
+	ConfirmWindow  string `yaml:"resize_confirm_window" doc:"compute: after what time a resized server is confirmed by itself (24h, or a number of seconds); 0 is never"`
+	MoveTimeout    string `yaml:"live_migration_completion_timeout" doc:"compute: how long a move to another host may take, live or not, before it is called off (1h, or a number of seconds)"`
 
 	PolicyDir         string   `yaml:"policy_dir" doc:"directory of policy files, compute.yaml and so on, read again when they change; empty is policy in state_dir"`
 	PolicyNoScope     []string `yaml:"policy_no_scope" doc:"areas that do not enforce the scope of tokens"`
@@ -91,7 +96,7 @@ const None = "none"
 
 // Default is a configuration before any file.
 func Default() Config {
-	return Config{Listen: "127.0.0.1:5000", StateDir: defaultStateDir(), ServiceProject: "service", Region: "RegionOne", Engine: "sqlite", Bus: "memory", Images: "file", Objects: "fs", ObjectListen: "auto", ObjectReap: "24h",
+	return Config{Listen: "127.0.0.1:5000", StateDir: defaultStateDir(), ServiceProject: "service", Region: "RegionOne", Engine: "sqlite", Bus: "memory", Images: "file", Objects: "fs", ObjectListen: "auto", ObjectReap: "24h", RouterFailover: true, ConfirmWindow: "0", MoveTimeout: "1h",
 		Hypervisor: "fake", Dataplane: "fake", Hosts: []string{"node1"}, External: "172.24.4.0/24", Private: "10.20.0.0/24", Accel: "auto",
 		Instances: "/var/lib/nacre/instances", LogLevel: "warn", LogFormat: "text"}
 }

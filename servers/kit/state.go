@@ -3,6 +3,8 @@ package kit
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -168,6 +170,21 @@ func (s *State) Secrets(names ...string) (map[string]string, error) {
 		return nil, err
 	}
 	return have, writeFile(path, append(data, '\n'))
+}
+
+// Instance names the process that holds the directory: the same after each start, and
+// another than that of whoever holds a copy of the directory, here or on another machine.
+func (s *State) Instance() (string, error) {
+	secrets, err := s.Secrets("instance")
+	if err != nil {
+		return "", err
+	}
+	machine, err := os.Hostname()
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256([]byte(strings.Join([]string{machine, s.Dir, secrets["instance"]}, "\x00")))
+	return hex.EncodeToString(sum[:8]), nil
 }
 
 // writeFile replaces a file as a whole, readable by its owner alone.

@@ -88,6 +88,9 @@ type jsonRaw json.RawMessage
 // UnmarshalJSON implements json.Unmarshaler.
 func (r *jsonRaw) UnmarshalJSON(b []byte) error { *r = append((*r)[:0], b...); return nil }
 
+// MarshalJSON implements json.Marshaler.
+func (r jsonRaw) MarshalJSON() ([]byte, error) { return json.RawMessage(r).MarshalJSON() }
+
 func (r jsonRaw) decode(into any) error {
 	if len(r) == 0 {
 		return nil

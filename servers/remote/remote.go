@@ -168,7 +168,9 @@ func (c *Cloud) endpoint(own *gophercloud.ProviderClient, typ, version string) (
 const tries = 3
 
 // do sends a request and decodes the answer. repeat says that sending it twice does no
-// harm.
+// harm. What changes something is waited for even when the caller is called off, up to
+// the caller's own deadline: the other side goes on all the same, and who was told that it
+// is over would clear away too early.
 func (a *api) do(ctx context.Context, method, path string, in, out any, repeat bool, headers ...string) error {
 	o := func() *gophercloud.RequestOpts {
 		h := maps.Clone(a.MoreHeaders)
@@ -176,6 +178,17 @@ func (a *api) do(ctx context.Context, method, path string, in, out any, repeat b
 			h[headers[i]] = headers[i+1]
 		}
 		return &gophercloud.RequestOpts{JSONBody: in, JSONResponse: out, MoreHeaders: h, OkCodes: []int{200, 201, 202, 204, 207}}
+	}
+	if method != http.MethodGet {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		at, ok := ctx.Deadline()
+		if ctx = context.WithoutCancel(ctx); ok {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, at)
+			defer cancel()
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()

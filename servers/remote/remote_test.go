@@ -142,6 +142,21 @@ func TestRequests(t *testing.T) {
 }
 
 // Hints are gathered, told once, and told again when compute did not hear.
+// A change that is under way when its caller gives up is waited for: it may happen.
+func TestChangesAreWaitedFor(t *testing.T) {
+	ctx, cancel := context.WithCancel(nacre.AsService(t.Context(), "compute"))
+	f := &far{answer: func(r *http.Request, _ string) (int, string, error) {
+		cancel()
+		return 201, "{}", r.Context().Err()
+	}}
+	a, err := others(t, f).as(ctx, "network", "v2.0")
+	require.NoError(t, err)
+	require.NoError(t, a.post(ctx, "ports", object{}, nil))
+	require.ErrorIs(t, a.post(ctx, "ports", object{}, nil), context.Canceled, "and none is begun")
+	require.Len(t, f.requests, 1)
+	require.Error(t, a.get(ctx, "ports", nil))
+}
+
 func TestEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -187,4 +202,24 @@ func TestEvents(t *testing.T) {
 		stop()
 		wg.Wait()
 	})
+}
+
+// What others have written into a port's profile goes with it to its next host, as does
+// what compute wrote, and stays when the port is given back.
+func TestProfileOfAPort(t *testing.T) {
+	const port = `{"id": "p", "device_id": "vm", "project_id": "t", "binding:host_id": "one", "binding:profile": {"nacre_nic": {"index": 1, "made": false}, "trusted": true}}`
+	sent := map[string]string{}
+	f := &far{answer: func(r *http.Request, body string) (int, string, error) {
+		if r.Method == http.MethodGet {
+			return 200, `{"ports": [` + port + `], "port": ` + port + `}`, nil
+		}
+		sent[r.Method+" "+r.URL.Path] = body
+		return 200, `{"port": {}}`, nil
+	}}
+	ctx := nacre.AsService(t.Context(), "compute")
+	e := others(t, f).Networks()
+	require.NoError(t, e.BindPorts(ctx, "t", "vm", "two"))
+	require.JSONEq(t, `{"binding": {"host": "two", "profile": {"nacre_nic": {"index": 1, "made": false}, "trusted": true}}}`, sent["POST /network/v2.0/ports/p/bindings"])
+	require.NoError(t, e.Release(ctx, "t", "vm"))
+	require.JSONEq(t, `{"port": {"device_id": "", "device_owner": "", "binding:host_id": "", "binding:profile": {"trusted": true}}}`, sent["PUT /network/v2.0/ports/p"])
 }

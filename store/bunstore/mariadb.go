@@ -56,7 +56,10 @@ func OpenMariaDB(dsn string, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
-	p := newPool(sql.OpenDB(c), o.Conns, false)
+	p := serverPool(sql.OpenDB(c), o.Conns, func(err error) bool {
+		var e *mysql.MySQLError
+		return errors.As(err, &e) && (e.Number == 1040 || e.Number == 1203 || e.Number == 1226)
+	})
 	return &Engine{dialect: &mariaDialect{qgen: schema.NewQueryGen(mysqldialect.New()), opt: o}, opt: o, write: p, read: p}, nil
 }
 

@@ -39,10 +39,13 @@ func OpenPostgres(dsn string, o Options) (*Engine, error) {
 	// A connection that lies idle has nothing to say: where there is something to read,
 	// or its end, the server may be gone, and only then is it worth a round trip to ask.
 	ask := stdlib.OptionShouldPing(func(_ context.Context, p stdlib.ShouldPingParams) bool { return readable(p.Conn.PgConn().Conn()) })
-	p := newPool(stdlib.OpenDB(*cfg, ask, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
+	p := serverPool(stdlib.OpenDB(*cfg, ask, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
 		_, err := c.Exec(ctx, fmt.Sprintf("SET lock_timeout = %d", o.Wait.Milliseconds()))
 		return err
-	})), o.Conns, false)
+	})), o.Conns, func(err error) bool {
+		var e *pgconn.PgError
+		return errors.As(err, &e) && e.Code == "53300"
+	})
 	return &Engine{dialect: d, opt: o, write: p, read: p}, nil
 }
 

@@ -128,6 +128,11 @@ type pool struct {
 	keep bool
 	// slots holds one element per session in use.
 	slots chan struct{}
+	// full says that the server has no more connections to give; nil where there is no
+	// such thing. Then a session waits for one of the others, and returned is pinged
+	// when one is given back.
+	full     func(error) bool
+	returned chan struct{}
 
 	mu   sync.Mutex
 	idle []*session
@@ -138,7 +143,19 @@ type pool struct {
 func newPool(db *sql.DB, size int, keep bool) *pool {
 	db.SetMaxOpenConns(size)
 	db.SetMaxIdleConns(size)
-	return &pool{db: db, keep: keep, slots: make(chan struct{}, size), holders: map[*tx]struct{}{}}
+	return &pool{db: db, keep: keep, slots: make(chan struct{}, size), returned: make(chan struct{}, 1), holders: map[*tx]struct{}{}}
+}
+
+// idleTime is how long a connection to a server is kept that nobody uses: others may
+// need it.
+const idleTime = 30 * time.Second
+
+// serverPool is one of connections to a server that has only so many.
+func serverPool(db *sql.DB, size int, full func(error) bool) *pool {
+	db.SetConnMaxIdleTime(idleTime)
+	p := newPool(db, size, false)
+	p.full = full
+	return p
 }
 
 // acquire waits for a free session: as long as the context allows, and no longer
@@ -168,7 +185,7 @@ func (p *pool) acquire(ctx context.Context, patience time.Duration) (*session, e
 		return s, nil
 	}
 	p.mu.Unlock()
-	conn, err := p.db.Conn(ctx)
+	conn, err := p.connect(ctx, patience)
 	if err != nil {
 		<-p.slots
 		return nil, err
@@ -180,6 +197,26 @@ func (p *pool) acquire(ctx context.Context, patience time.Duration) (*session, e
 	return s, nil
 }
 
+// connect gets a connection of database/sql. Where the server has no more to give, those
+// that we have go round, and now and then it is asked again.
+func (p *pool) connect(ctx context.Context, patience time.Duration) (*sql.Conn, error) {
+	for end := time.Now().Add(patience); ; {
+		conn, err := p.db.Conn(ctx)
+		if err == nil || p.full == nil || !p.full(err) || time.Now().After(end) {
+			return conn, err
+		}
+		timer := time.NewTimer(200 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, err
+		case <-p.returned:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
+
 func (p *pool) release(s *session) {
 	if p.keep && !s.broken {
 		p.mu.Lock()
@@ -187,6 +224,10 @@ func (p *pool) release(s *session) {
 		p.mu.Unlock()
 	} else {
 		s.close()
+		select {
+		case p.returned <- struct{}{}:
+		default:
+		}
 	}
 	<-p.slots
 }

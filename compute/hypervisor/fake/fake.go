@@ -92,6 +92,8 @@ type instance struct {
 	Expected bool `json:"expected,omitempty"`
 	Sending  bool `json:"sending,omitempty"`
 	Moved    bool `json:"moved,omitempty"`
+	// Before is what a Sending guest's power was.
+	Before hypervisor.Power `json:"before,omitempty"`
 
 	version int
 }
@@ -228,7 +230,7 @@ func (in *instance) boot() {
 }
 
 func (in *instance) view() hypervisor.Instance {
-	return hypervisor.Instance{ID: in.Spec.ID, Name: in.Spec.Name, Power: in.Power, Partial: in.Partial, Moved: in.Moved,
+	return hypervisor.Instance{ID: in.Spec.ID, Name: in.Spec.Name, Power: in.Power, Partial: in.Partial, Moved: in.Moved, Moving: in.Sending,
 		VCPUs: in.Spec.VCPUs, MemoryMB: in.Spec.MemoryMB}
 }
 

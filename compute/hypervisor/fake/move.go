@@ -2,6 +2,7 @@ package fake
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -161,10 +162,10 @@ func (d *Driver) Migrate(ctx context.Context, id, _ string, to hypervisor.Peer, 
 			return err
 		}
 		if _, err := d.change(id, func(in *instance) error {
-			if in.Power != hypervisor.Running {
+			if in.Power != hypervisor.Running && in.Power != hypervisor.Paused {
 				return hypervisor.BadPower(id, in.Power, "live migrate")
 			}
-			in.Power, in.Sending = hypervisor.Paused, true
+			in.Before, in.Power, in.Sending = in.Power, hypervisor.Paused, true
 			return nil
 		}); err != nil {
 			return err
@@ -183,7 +184,7 @@ func (d *Driver) Migrate(ctx context.Context, id, _ string, to hypervisor.Peer, 
 	var e *nacre.Error
 	if errors.As(err, &e) && e.Kind != nacre.Unavailable {
 		_, back := d.change(id, func(in *instance) error {
-			in.Power, in.Sending = hypervisor.Running, false
+			in.Power, in.Sending = in.Before, false
 			return nil
 		})
 		return errors.Join(back, err)
@@ -218,7 +219,7 @@ func (d *Driver) Land(ctx context.Context, id string, guest io.Reader) error {
 			return nacre.Errorf(nacre.Conflict, "migration", "The server %s is not expected here.", id)
 		}
 		fresh = true
-		in.Partial, in.Expected, in.Power = false, false, hypervisor.Running
+		in.Partial, in.Expected, in.Power = false, false, cmp.Or(was.Before, hypervisor.Running)
 		in.Boots, in.Booted, in.Console = was.Boots, was.Booted, was.Console
 		return nil
 	})

@@ -130,6 +130,19 @@ func testLiveMove(t *testing.T, s *suite) {
 	require.NoError(t, from.Delete(ctx(t), spec.ID))
 	s.requireGone(t, from, hypervisor.Spec{ID: spec.ID})
 	require.Equal(t, hypervisor.Running, power(t, to, spec.ID))
+
+	// Back it goes paused, and stays so.
+	require.NoError(t, to.Pause(ctx(t), spec.ID))
+	offer, err = source.d.Prepare(ctx(t), spec, target)
+	require.NoError(t, err)
+	require.NoError(t, target.d.Migrate(ctx(t), spec.ID, offer, source, func(hypervisor.Progress) {}))
+	in, err := from.Get(ctx(t), spec.ID)
+	require.NoError(t, err)
+	require.False(t, in.Partial || in.Moving || in.Moved)
+	require.Equal(t, hypervisor.Paused, in.Power)
+	require.NoError(t, to.Delete(ctx(t), spec.ID))
+	from, to = to, from
+	require.NoError(t, to.Resume(ctx(t), spec.ID))
 	require.NoError(t, to.Reboot(ctx(t), spec.ID, true, 0))
 	require.NoError(t, to.Stop(ctx(t), spec.ID, 0))
 }

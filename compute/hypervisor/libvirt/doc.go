@@ -54,7 +54,10 @@ type Config struct {
 	// LiveURI is where other hosts' libvirtd reaches this one's for servers that
 	// come running, "qemu+tls://10.0.0.2/system"; empty says that none comes.
 	LiveURI string
-	Log     *slog.Logger
+	// NativeTLS has guests leave this host encrypted by QEMU's own TLS, their disks too
+	// (VIR_MIGRATE_TLS): both hosts' QEMU needs certificates.
+	NativeTLS bool
+	Log       *slog.Logger
 
 	// probe replaces the probe of KVM in tests.
 	probe func(ctx context.Context, emulator string) error

@@ -265,7 +265,9 @@ func (d *Driver) Get(ctx context.Context, id string) (hypervisor.Instance, error
 	defer dom.Free()
 	in := hypervisor.Instance{ID: id, Partial: d.disks.has(id, partialFile), Moved: d.disks.has(id, movedFile)}
 	if in.Name, err = dom.GetName(); err == nil {
-		in.Power, err = powerOf(dom)
+		if in.Power, err = powerOf(dom); err == nil {
+			in.Moving, err = moving(dom)
+		}
 	}
 	if err == nil {
 		var info *lv.DomainInfo

@@ -111,6 +111,13 @@ func (d *Driver) Prepare(ctx context.Context, spec hypervisor.Spec, from hypervi
 	return string(text), err
 }
 
+// moving reports whether libvirt keeps the guest still because it is on its way.
+func moving(dom *lv.Domain) (bool, error) {
+	state, reason, err := dom.GetState()
+	why := lv.DomainPausedReason(reason)
+	return err == nil && state == lv.DOMAIN_PAUSED && (why == lv.DOMAIN_PAUSED_MIGRATION || why == lv.DOMAIN_PAUSED_STARTING_UP), err
+}
+
 // sent reports whether libvirt says that the guest was sent away.
 func sent(dom *lv.Domain) bool {
 	state, reason, err := dom.GetState()
@@ -138,17 +145,19 @@ func (d *Driver) Migrate(ctx context.Context, id, text string, _ hypervisor.Peer
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if p != hypervisor.Running {
+		if p != hypervisor.Running && p != hypervisor.Paused {
 			return hypervisor.BadPower(id, p, "live migrate")
 		}
 		params, err := d.migrateParams(dom, to)
 		if err != nil {
 			return err
 		}
+		flags := lv.MIGRATE_LIVE | lv.MIGRATE_PEER2PEER | lv.MIGRATE_PERSIST_DEST | lv.MIGRATE_NON_SHARED_INC | lv.MIGRATE_AUTO_CONVERGE
+		if d.cfg.NativeTLS {
+			flags |= lv.MIGRATE_TLS
+		}
 		done := make(chan error, 1)
-		go func() {
-			done <- dom.MigrateToURI3(to.URI, params, lv.MIGRATE_LIVE|lv.MIGRATE_PEER2PEER|lv.MIGRATE_PERSIST_DEST|lv.MIGRATE_NON_SHARED_INC|lv.MIGRATE_AUTO_CONVERGE)
-		}()
+		go func() { done <- dom.MigrateToURI3(to.URI, params, flags) }()
 		err = d.followJob(ctx, dom, done, progress)
 		switch {
 		case err == nil, sent(dom):

@@ -75,7 +75,8 @@ type retry struct {
 var errClosed = errors.New("the linux data plane is closed")
 
 // New opens the data plane and adopts what an earlier one left: what is wired
-// stays wired. What cannot be made whole at once is tried again in the background.
+// stays wired. A router whose namespace went (the machine was started anew) is not
+// made again until it is applied. What cannot be made whole at once is tried again in the background.
 func New(ctx context.Context, c Config) (*Driver, error) {
 	if c.StateDir == "" {
 		return nil, errors.New("linux data plane: no StateDir")
@@ -127,6 +128,9 @@ func New(ctx context.Context, c Config) (*Driver, error) {
 		if err := d.syncNetwork(ctx, n.ID); err != nil {
 			d.log.Error("cannot adopt a network; it is tried again", "network", n.ID, "error", err)
 		}
+	}
+	if err := d.forgetRouters(); err != nil {
+		return nil, errors.Join(err, d.Close())
 	}
 	for _, r := range store.Routers() {
 		if err := d.syncRouter(ctx, r.ID); err != nil {

@@ -26,6 +26,9 @@ type router struct {
 	loaded string
 	// floating are the external addresses that were mapped.
 	floating []dataplane.FloatingIP
+	// told is the count of moves at which the neighbours were last told of all
+	// addresses.
+	told int64
 }
 
 func (r *router) close() {
@@ -40,7 +43,8 @@ func (d *Driver) lockRouter(ctx context.Context, id string) (*router, error) {
 	d.mu.Lock()
 	r := d.routers[id]
 	if r == nil {
-		r = &router{id: id, lock: newLock()}
+		known, _ := d.store.Router(id)
+		r = &router{id: id, lock: newLock(), told: known.Moves}
 		d.routers[id] = r
 	}
 	d.mu.Unlock()
@@ -134,7 +138,7 @@ func (d *Driver) wireRouter(ctx context.Context, r *router, want dataplane.Route
 	}
 	var reachable []netip.Prefix
 	for name, e := range legs {
-		there, err := d.ensureLeg(ctx, r, name, e)
+		there, err := d.ensureLeg(ctx, r, name, e, want.Moves != r.told)
 		if err != nil {
 			return err
 		}
@@ -142,6 +146,7 @@ func (d *Driver) wireRouter(ctx context.Context, r *router, want dataplane.Route
 			reachable = append(reachable, e.Addresses...)
 		}
 	}
+	r.told = want.Moves
 	if err := r.space.setRoutes(routesOf(want, reachable)); err != nil {
 		return err
 	}
@@ -180,8 +185,9 @@ func (r *router) open() error {
 	return nil
 }
 
-// ensureLeg connects a router to a network; false when that is not there yet.
-func (d *Driver) ensureLeg(ctx context.Context, r *router, name string, e dataplane.Endpoint) (bool, error) {
+// ensureLeg connects a router to a network; false when that is not there yet. tell has
+// the neighbours told of its addresses also where they are not new.
+func (d *Driver) ensureLeg(ctx context.Context, r *router, name string, e dataplane.Endpoint, tell bool) (bool, error) {
 	mac, err := net.ParseMAC(e.MAC)
 	if err != nil {
 		return false, fmt.Errorf("port %s: %w", e.PortID, err)
@@ -211,7 +217,7 @@ func (d *Driver) ensureLeg(ctx context.Context, r *router, name string, e datapl
 	if err != nil {
 		return false, err
 	}
-	made := false
+	made := tell
 	if l == nil || peer == nil {
 		// Half a pair is what an earlier network left.
 		if err := errors.Join(r.space.deleteLink(name), n.space.deleteLink(peerName)); err != nil {
@@ -264,10 +270,11 @@ func (d *Driver) ensureLeg(ctx context.Context, r *router, name string, e datapl
 }
 
 // announce tells the neighbours several times: a port that has just been put on a
-// bridge may take a second to forward.
+// bridge may take a second to forward, and another host as long to know this one's end
+// of a tunnel.
 func (d *Driver) announce(name string, index int, mac net.HardwareAddr, addresses []netip.Addr) {
 	d.loops.Go(func() {
-		for _, pause := range []time.Duration{0, 500 * time.Millisecond, time.Second, 2 * time.Second} {
+		for _, pause := range []time.Duration{0, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second} {
 			select {
 			case <-d.ctx.Done():
 				return
@@ -334,6 +341,22 @@ func (r *router) cutFloating(now []dataplane.FloatingIP) error {
 		}
 	}
 	r.floating = append(r.floating[:0], now...)
+	return nil
+}
+
+// forgetRouters forgets those that are kept but not in place: the machine was started
+// anew, and they may be another host's by now. Network has them sent again if not.
+func (d *Driver) forgetRouters() error {
+	for _, r := range d.store.Routers() {
+		s, err := openSpace(routerPrefix + short(r.ID))
+		if err == nil {
+			s.close()
+			continue
+		}
+		if err := d.store.Delete(dataplane.KindRouter, r.ID); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -4,15 +4,18 @@ package linux_test
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/nacre-cloud/nacre/network/dataplane"
@@ -431,4 +434,145 @@ func TestCleanWithoutState(t *testing.T) {
 	l.open()
 	l.active(a.port.ID)
 	a.pings(true, "172.24.4.1")
+}
+
+// What connection tracking knew goes along: a flow whose entry went is dead, and lives
+// again once the other host's entries are taken in. What the rules do not allow, or is
+// not the server's, does not come in so.
+func TestFlowsTravel(t *testing.T) {
+	l := newLab(t, public)
+	p := l.project(1)
+	net0 := l.public()
+	x := l.outside("nacre-ex0")
+	a, b := p.boot(5), p.boot(6)
+	p.rules(tcp)
+	p.gateway(net0, "172.24.4.20", true, dataplane.FloatingIP{ID: "f", External: addr("172.24.4.10"), Fixed: addr("10.0.0.5")})
+	a.echo(7001)
+	b.echo(7002)
+	forget := func() {
+		t.Helper()
+		require.NoError(t, in(t, "nacre-n-"+p.network.ID[:11], func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }))
+	}
+	from := func(ns, to string) net.Conn {
+		t.Helper()
+		c, err := dial(t, ns, to)
+		require.NoError(t, err)
+		require.True(t, alive(c))
+		return c
+	}
+	outer, inner := from(x.ns, "172.24.4.10:7001"), from(b.ns, "10.0.0.5:7001")
+	stranger := from(a.ns, "10.0.0.6:7002")
+	flows, err := l.Flows(t.Context(), a.port.DeviceID)
+	require.NoError(t, err)
+	forget()
+	require.False(t, alive(outer), "nobody knows of it")
+	require.NoError(t, l.AddFlows(t.Context(), a.port.DeviceID, flows))
+	require.True(t, alive(outer))
+	require.True(t, alive(inner))
+	require.True(t, alive(stranger))
+	require.NoError(t, l.AddFlows(t.Context(), a.port.DeviceID, flows), "again is no harm")
+	big := make([]byte, 1<<20)
+	_ = outer.SetDeadline(time.Now().Add(20 * time.Second))
+	go func() { _, _ = outer.Write(big) }()
+	_, err = io.ReadFull(outer, make([]byte, len(big)))
+	require.NoError(t, err, "windows that were agreed on before are no matter")
+
+	forget()
+	require.NoError(t, l.AddFlows(t.Context(), b.port.DeviceID, flows))
+	require.False(t, alive(outer), "it is none of this server's")
+	require.True(t, alive(inner))
+	forget()
+	p.rules(ping)
+	require.NoError(t, l.AddFlows(t.Context(), a.port.DeviceID, flows))
+	require.False(t, alive(outer), "it is not allowed any more")
+	require.Error(t, l.AddFlows(t.Context(), a.port.DeviceID, []byte("nonsense")))
+}
+
+// A router whose machine was started anew stays away until it is applied again: another
+// host may have it by now.
+func TestRouterAfterABootOfTheMachine(t *testing.T) {
+	l := newLab(t, public)
+	p := l.project(1)
+	net0 := l.public()
+	x := l.outside("nacre-ex0")
+	a := p.boot(5)
+	p.rules(tcp, ping)
+	p.gateway(net0, "172.24.4.20", true, dataplane.FloatingIP{ID: "f", External: addr("172.24.4.10"), Fixed: addr("10.0.0.5")})
+	x.pings(true, "172.24.4.10")
+	require.NoError(t, l.Driver.Close())
+	sh(t, "ip netns del nacre-r-%s", p.router.ID[:11])
+	l.open()
+	refs, err := l.List(t.Context())
+	require.NoError(t, err)
+	for _, r := range refs {
+		require.NotEqual(t, p.router.ID, r.ID)
+	}
+	x.pings(false, "172.24.4.10")
+	l.active(a.port.ID)
+	require.NoError(t, l.ApplyRouter(t.Context(), p.router))
+	x.pings(true, "172.24.4.10")
+	require.NoError(t, l.Driver.Close())
+	l.open()
+	x.pings(true, "172.24.4.10")
+}
+
+// A router that moved, or whose former host let go of it, tells its neighbours again,
+// though nothing else about it changed.
+func TestRouterTellsItMoved(t *testing.T) {
+	l := newLab(t, public)
+	p := l.project(1)
+	net0 := l.public()
+	x := l.outside("nacre-ex0")
+	claims := arpClaims(t, x.ns, "172.24.4.10")
+	p.gateway(net0, "172.24.4.20", true, dataplane.FloatingIP{ID: "f", External: addr("172.24.4.10"), Fixed: addr("10.0.0.5")})
+	apply := func() {
+		t.Helper()
+		p.router.Generation++
+		require.NoError(t, l.ApplyRouter(t.Context(), p.router))
+	}
+	quiet := func() int {
+		t.Helper()
+		for n := -1; ; time.Sleep(6 * time.Second) { // longer than the longest pause between two claims
+			if now := int(claims.Load()); now == n {
+				return n
+			} else {
+				n = now
+			}
+		}
+	}
+	before := quiet()
+	require.Positive(t, before)
+	apply()
+	require.Equal(t, before, quiet(), "there is no news")
+	p.router.Moves++
+	apply()
+	require.Eventually(t, func() bool { return int(claims.Load()) > before }, 10*time.Second, 20*time.Millisecond)
+}
+
+// arpClaims counts who says in a namespace, unasked, that it has an address.
+func arpClaims(t *testing.T, ns, address string) *atomic.Int64 {
+	t.Helper()
+	var fd int
+	require.NoError(t, in(t, ns, func() (err error) {
+		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(uint16(unix.ETH_P_ARP)>>8|uint16(unix.ETH_P_ARP&0xff)<<8))
+		return err
+	}))
+	require.NoError(t, unix.SetNonblock(fd, true))
+	f := os.NewFile(uintptr(fd), "arp")
+	t.Cleanup(func() { _ = f.Close() })
+	want := addr(address).As4()
+	var n atomic.Int64
+	go func() {
+		buf := make([]byte, 2000)
+		for {
+			k, err := f.Read(buf)
+			if err != nil {
+				return
+			}
+			if k >= 42 && string(buf[28:32]) == string(want[:]) && string(buf[38:42]) == string(want[:]) {
+				n.Add(1)
+			}
+		}
+	}()
+	return &n
 }
