@@ -376,6 +376,18 @@ ip -n peer link add other type vxlan id 8 local 192.0.2.2 dstport 4789 && ip -n 
 	a.pings(true, "10.0.0.50")
 }
 
+// sentAgain is what network does when the host's first report lacks the router, unless
+// another host has it by now.
+func (p *project) sentAgain() {
+	p.l.t.Helper()
+	refs, err := p.l.List(p.l.t.Context())
+	require.NoError(p.l.t, err)
+	for _, ref := range refs {
+		require.NotEqual(p.l.t, p.router.ID, ref.ID)
+	}
+	require.NoError(p.l.t, p.l.ApplyRouter(p.l.t.Context(), p.router))
+}
+
 // What was lost while no driver ran, or half made when one was killed, is made
 // whole by the next.
 func TestRepairs(t *testing.T) {
@@ -405,6 +417,9 @@ func TestRepairs(t *testing.T) {
 		l.open()
 		l.active(a.port.ID)
 		l.active(b.port.ID)
+		if strings.HasSuffix(damage, r) {
+			p.sentAgain()
+		}
 		x.pings(true, "172.24.4.10")
 		a.pings(true, "10.0.0.6")
 		a.pings(true, "172.24.4.100")
@@ -430,8 +445,9 @@ func TestCleanWithoutState(t *testing.T) {
 	require.NotContains(t, after, "nu-")
 	require.NotContains(t, after, "nacre-")
 	require.Equal(t, strings.Count(before, "table"), strings.Count(after, "table"))
-	// And the driver makes everything anew from its state.
+	// And the driver makes everything anew from its state, but the router.
 	l.open()
+	p.sentAgain()
 	l.active(a.port.ID)
 	a.pings(true, "172.24.4.1")
 }
@@ -502,14 +518,9 @@ func TestRouterAfterABootOfTheMachine(t *testing.T) {
 	require.NoError(t, l.Driver.Close())
 	sh(t, "ip netns del nacre-r-%s", p.router.ID[:11])
 	l.open()
-	refs, err := l.List(t.Context())
-	require.NoError(t, err)
-	for _, r := range refs {
-		require.NotEqual(t, p.router.ID, r.ID)
-	}
 	x.pings(false, "172.24.4.10")
 	l.active(a.port.ID)
-	require.NoError(t, l.ApplyRouter(t.Context(), p.router))
+	p.sentAgain()
 	x.pings(true, "172.24.4.10")
 	require.NoError(t, l.Driver.Close())
 	l.open()
