@@ -148,7 +148,7 @@ func newPool(db *sql.DB, size int, keep bool) *pool {
 
 // idleTime is how long a connection to a server is kept that nobody uses: others may
 // need it.
-const idleTime = 30 * time.Second
+const idleTime = 5 * time.Second
 
 // serverPool is one of connections to a server that has only so many.
 func serverPool(db *sql.DB, size int, full func(error) bool) *pool {
