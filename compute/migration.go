@@ -10,6 +10,7 @@ import (
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/compute/hypervisor"
 	"github.com/nacre-cloud/nacre/internal/policy"
+	"github.com/nacre-cloud/nacre/internal/roster"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -76,14 +77,8 @@ type Moving struct {
 	// Sent says that the old host has sent the running guest.
 	Sent bool `json:"sent,omitempty"`
 	// What is wanted of the other host (nothing while Generation is 0), and what it said.
-	Generation int64            `json:"generation,omitempty"`
-	SeenGen    int64            `json:"seen_generation,omitempty"`
-	SeenPhase  hypervisor.Phase `json:"seen_phase,omitempty"`
-	SeenPower  hypervisor.Power `json:"seen_power,omitempty"`
-	SeenReason string           `json:"seen_reason,omitempty"`
-	// SeenEpoch and SeenSequence are as a server's.
-	SeenEpoch    int64 `json:"seen_epoch,omitempty"`
-	SeenSequence int64 `json:"seen_sequence,omitempty"`
+	Generation int64 `json:"generation,omitempty"`
+	Seen
 	// Landed says that the other host has the guest whole.
 	Landed bool `json:"landed,omitempty"`
 }
@@ -102,10 +97,7 @@ func (s *Server) swap() {
 	m := s.Move
 	s.Host, s.OtherHost = s.OtherHost, s.Host
 	s.Generation, m.Generation = m.Generation, s.Generation
-	s.SeenGen, m.SeenGen = m.SeenGen, s.SeenGen
-	s.SeenPhase, m.SeenPhase = m.SeenPhase, s.SeenPhase
-	s.SeenPower, m.SeenPower = m.SeenPower, s.SeenPower
-	s.SeenReason, m.SeenReason = m.SeenReason, s.SeenReason
+	s.Seen, m.Seen = m.Seen, s.Seen
 	m.Switched = !m.Switched
 	s.setFlavor(m.OldFlavor)
 	if m.Switched {
@@ -125,19 +117,20 @@ func (s *Server) setFlavor(f Flavor) {
 }
 
 // take notes what the other host says, and reports whether that is news.
-func (m *Moving) take(st hypervisor.State) bool {
+func (m *Moving) take(st hypervisor.State, by roster.Mark) bool {
 	if st.Generation < m.SeenGen || st.Generation == 0 {
+		m.SeenEpoch, m.SeenSequence = by.Epoch, by.Sequence
 		return false
 	}
-	old := *m
-	m.SeenGen, m.SeenPhase, m.SeenPower, m.SeenReason = st.Generation, st.Phase, st.Power, st.Reason
+	old, news := *m, !m.said(st)
+	m.note(st, by)
 	if st.Move.ID == m.Migration {
 		m.Landed = m.Landed || st.Move.Landed
 		if st.Move.Offer != "" {
 			m.Offer = st.Move.Offer
 		}
 	}
-	return m.SeenGen != old.SeenGen || m.SeenPhase != old.SeenPhase || m.SeenPower != old.SeenPower || m.SeenReason != old.SeenReason || m.Offer != old.Offer || m.Landed != old.Landed
+	return news || m.Offer != old.Offer || m.Landed != old.Landed
 }
 
 // role is the part of the move that one of the server's hosts is told.

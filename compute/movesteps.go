@@ -198,7 +198,7 @@ func (s *Service) step(ctx context.Context, j *reconcile.Job, to string, p progr
 // otherDone is hostDone of the server's other host.
 func (s *Service) otherDone(sv *Server) (bool, error) {
 	m := sv.Move
-	return s.hostDone(Server{Generation: m.Generation, SeenGen: m.SeenGen, SeenPhase: m.SeenPhase, SeenReason: m.SeenReason})
+	return s.hostDone(Server{Generation: m.Generation, Seen: m.Seen})
 }
 
 // sendBoth tells both hosts.

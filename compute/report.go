@@ -152,7 +152,7 @@ func (s *Service) takeStates(ctx context.Context, in *heard, known map[string]*S
 		if err := s.takeProgress(ctx, st); err != nil {
 			return err
 		}
-		same := sv != nil && sv.Move == nil && sv.SeenGen == st.Generation && sv.SeenPhase == st.Phase && sv.SeenPower == st.Power && sv.SeenReason == st.Reason && sv.PowerState == st.Power
+		same := sv != nil && sv.Move == nil && sv.said(st) && sv.PowerState == st.Power
 		// That a full report said it is in the host's row; of another it is noted.
 		same = same && (in.Full || in.mark.Sequence == 0)
 		if same && st.Phase != hypervisor.Absent || sv == nil && st.Phase != hypervisor.Absent {
@@ -205,23 +205,21 @@ func (s *Service) takeState(ctx context.Context, in *heard, st hypervisor.State)
 // note puts what a host says into a server's row.
 func (s *Service) note(sv *Server, in *heard, st hypervisor.State) (changed, wake bool) {
 	if m := sv.Move; m != nil && !sv.Deleted && sv.OtherHost == in.host && sv.Host != in.host {
-		if in.mark.OvertakenBy(roster.Mark{Epoch: m.SeenEpoch, Sequence: m.SeenSequence}, in.now) {
+		if in.mark.OvertakenBy(m.mark(), in.now) {
 			return false, false
 		}
-		changed = m.take(st)
-		m.SeenEpoch, m.SeenSequence = in.mark.Epoch, in.mark.Sequence
+		changed = m.take(st, in.mark)
 		return changed, changed
 	}
-	if sv.Deleted || sv.Host != in.host || st.Generation < sv.SeenGen && st.Generation != 0 || in.mark.OvertakenBy(roster.Mark{Epoch: sv.SeenEpoch, Sequence: sv.SeenSequence}, in.now) {
+	if sv.Deleted || sv.Host != in.host || st.Generation < sv.SeenGen && st.Generation != 0 || in.mark.OvertakenBy(sv.mark(), in.now) {
 		return false, false
 	}
 	if st.Generation == 0 && st.Phase != hypervisor.Absent {
 		// The agent started anew and only found the instance.
 		return false, false
 	}
-	changed = sv.SeenGen != st.Generation || sv.SeenPhase != st.Phase || sv.SeenPower != st.Power || sv.SeenReason != st.Reason
-	sv.SeenGen, sv.SeenPhase, sv.SeenPower, sv.SeenReason = st.Generation, st.Phase, st.Power, st.Reason
-	sv.SeenEpoch, sv.SeenSequence = in.mark.Epoch, in.mark.Sequence
+	changed = !sv.said(st)
+	sv.Seen.note(st, in.mark)
 	// That the host is at it is no news to the step that waits until it is done; of a move
 	// it may say more meanwhile.
 	idle := st.Phase == hypervisor.Working && sv.Move == nil

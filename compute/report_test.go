@@ -37,7 +37,7 @@ func copies(t *testing.T, n, servers int) []*Service {
 	now := time.Now().UTC()
 	require.NoError(t, out[0].hosts.Insert(t.Context(), Host{ID: "h", Name: "h", Created: now}))
 	for i := range servers {
-		require.NoError(t, out[0].servers.Insert(t.Context(), Server{ID: serverID(i), Host: "h", VMState: VMActive, Generation: 1, SeenGen: 1, WantPower: hypervisor.Running, Created: now}))
+		require.NoError(t, out[0].servers.Insert(t.Context(), Server{ID: serverID(i), Host: "h", VMState: VMActive, Generation: 1, Seen: Seen{SeenGen: 1}, WantPower: hypervisor.Running, Created: now}))
 	}
 	return out
 }
@@ -161,4 +161,31 @@ func TestReportOfAnAgentThatIsGone(t *testing.T) {
 	full(1, 8)
 	require.Equal(t, 1, host().Info.VCPUs)
 	require.True(t, s.Up(host()))
+}
+
+// With a server's hosts change places what each of them said, down to the number of the
+// report: what the new host says next is not held against the old one's numbers.
+func TestMarksTravelWithTheHost(t *testing.T) {
+	s := copies(t, 1, 1)[0]
+	require.NoError(t, s.hosts.Insert(t.Context(), Host{ID: "k", Name: "k", Created: time.Now().UTC()}))
+	_, err := s.servers.Update(t.Context(), serverID(0), func(sv *Server) error {
+		sv.Seen = Seen{SeenGen: 1, SeenPhase: hypervisor.Done, SeenPower: hypervisor.Running, SeenEpoch: 7, SeenSequence: 50}
+		sv.OtherHost, sv.Move = "k", &Moving{Generation: 2, Seen: Seen{SeenGen: 2, SeenPhase: hypervisor.Working, SeenEpoch: 7, SeenSequence: 3}}
+		sv.swap()
+		return nil
+	})
+	require.NoError(t, err)
+	report := func(host string, sequence int64, st hypervisor.State) Server {
+		st.ID = serverID(0)
+		require.NoError(t, s.takeReport(t.Context(), host, hypervisor.Report{Started: 7, Sequence: sequence, States: []hypervisor.State{st}}))
+		sv, err := s.servers.Get(t.Context(), serverID(0))
+		require.NoError(t, err)
+		return sv
+	}
+	sv := report("k", 4, hypervisor.State{Generation: 2, Phase: hypervisor.Done, Power: hypervisor.Running})
+	require.Equal(t, Seen{SeenGen: 2, SeenPhase: hypervisor.Done, SeenPower: hypervisor.Running, SeenEpoch: 7, SeenSequence: 4}, sv.Seen)
+	old := sv.Move.Seen
+	require.Equal(t, Seen{SeenGen: 1, SeenPhase: hypervisor.Done, SeenPower: hypervisor.Running, SeenEpoch: 7, SeenSequence: 50}, old)
+	sv = report("h", 4, hypervisor.State{Generation: 1, Phase: hypervisor.Working})
+	require.Equal(t, old, sv.Move.Seen, "an old report of the old host")
 }

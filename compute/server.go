@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nacre-cloud/nacre/compute/hypervisor"
+	"github.com/nacre-cloud/nacre/internal/roster"
 )
 
 // The states of a server (nova's vm_states).
@@ -41,6 +42,31 @@ const (
 	TaskMigrating       = "migrating"
 	TaskRebuilding      = "rebuilding"
 )
+
+// Seen is what a host last said of a server.
+type Seen struct {
+	SeenGen    int64            `store:"seen_generation" json:"seen_generation,omitempty"`
+	SeenPhase  hypervisor.Phase `store:"seen_phase" json:"seen_phase,omitempty"`
+	SeenPower  hypervisor.Power `store:"seen_power" json:"seen_power,omitempty"`
+	SeenReason string           `store:"seen_reason" json:"seen_reason,omitempty"`
+	// SeenEpoch and SeenSequence are the start of the host's agent that said it, and the
+	// number of its report.
+	SeenEpoch    int64 `store:"seen_epoch" json:"seen_epoch,omitempty"`
+	SeenSequence int64 `store:"seen_sequence" json:"seen_sequence,omitempty"`
+}
+
+// said reports whether a state is what the host said before.
+func (n *Seen) said(st hypervisor.State) bool {
+	return n.SeenGen == st.Generation && n.SeenPhase == st.Phase && n.SeenPower == st.Power && n.SeenReason == st.Reason
+}
+
+// note notes what the host said.
+func (n *Seen) note(st hypervisor.State, by roster.Mark) {
+	*n = Seen{st.Generation, st.Phase, st.Power, st.Reason, by.Epoch, by.Sequence}
+}
+
+// mark is that of the report which said it.
+func (n *Seen) mark() roster.Mark { return roster.Mark{Epoch: n.SeenEpoch, Sequence: n.SeenSequence} }
 
 // Server is an instance. A deleted server's row stays for nova's changes-since,
 // usage and instance actions until it is purged; no list shows it but to those
@@ -108,14 +134,7 @@ type Server struct {
 	WantPower  hypervisor.Power `store:"want_power"`
 	Boot       int64            `store:"boot"`
 	HardBoot   bool             `store:"hard_boot"`
-	SeenGen    int64            `store:"seen_generation"`
-	SeenPhase  hypervisor.Phase `store:"seen_phase"`
-	SeenPower  hypervisor.Power `store:"seen_power"`
-	SeenReason string           `store:"seen_reason"`
-	// SeenEpoch and SeenSequence are the start of the host's agent that said it, and the
-	// number of its report.
-	SeenEpoch    int64 `store:"seen_epoch"`
-	SeenSequence int64 `store:"seen_sequence"`
+	Seen
 	// Build counts how often it was made anew from an image (rebuild).
 	Build int64 `store:"build"`
 	// OtherHost is the second host of a server that moves: the one it goes to, until
