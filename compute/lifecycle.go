@@ -71,6 +71,17 @@ func (s *Service) UpdateServer(ctx context.Context, id string, u ServerUpdate) (
 	})
 }
 
+// changing changes a server in a transaction that holds its work first, as the steps
+// do: who took the server's row first would wait for a step that waits for it.
+func (s *Service) changing(ctx context.Context, id string, f func(ctx context.Context) error) error {
+	return store.InTx(ctx, s.c.Engine, func(ctx context.Context) error {
+		if err := s.work.Hold(ctx, kindServer, id); err != nil {
+			return err
+		}
+		return f(ctx)
+	})
+}
+
 // DeleteServer accepts a deletion, in any state. It replaces whatever work the
 // server had.
 func (s *Service) DeleteServer(ctx context.Context, id, rule string) error {
@@ -81,10 +92,7 @@ func (s *Service) DeleteServer(ctx context.Context, id, rule string) error {
 	if err := s.unlocked(ctx, &sv); err != nil {
 		return err
 	}
-	return store.InTx(ctx, s.c.Engine, func(ctx context.Context) error {
-		if err := s.work.Hold(ctx, kindServer, id); err != nil {
-			return err
-		}
+	return s.changing(ctx, id, func(ctx context.Context) error {
 		var again bool
 		sv, err := s.servers.Update(ctx, id, func(sv *Server) error {
 			if sv.Deleted {
@@ -179,10 +187,7 @@ func (s *Service) Do(ctx context.Context, id string, d Deed) error {
 	if err := s.unlocked(ctx, &sv); err != nil {
 		return err
 	}
-	return store.InTx(ctx, s.c.Engine, func(ctx context.Context) error {
-		if err := s.work.Hold(ctx, kindServer, id); err != nil {
-			return err
-		}
+	return s.changing(ctx, id, func(ctx context.Context) error {
 		step := r.step
 		sv, err := s.servers.Update(ctx, id, func(sv *Server) error {
 			step = r.step
@@ -250,10 +255,7 @@ func (s *Service) ResetState(ctx context.Context, id, state string) error {
 	if _, err := s.serverFor(ctx, id, "os_compute_api:os-admin-actions:reset_state"); err != nil {
 		return err
 	}
-	return store.InTx(ctx, s.c.Engine, func(ctx context.Context) error {
-		if err := s.work.Hold(ctx, kindServer, id); err != nil {
-			return err
-		}
+	return s.changing(ctx, id, func(ctx context.Context) error {
 		sv, err := s.servers.Update(ctx, id, func(sv *Server) error {
 			if sv.Deleted {
 				return serverNotFound(id)

@@ -27,7 +27,7 @@ type begun struct {
 // one transaction, if the server's state allows it.
 func (s *Service) begin(ctx context.Context, id string, b begun) (Server, error) {
 	var out Server
-	err := store.InTx(ctx, s.c.Engine, func(ctx context.Context) error {
+	err := s.changing(ctx, id, func(ctx context.Context) error {
 		sv, err := s.servers.GetForUpdate(ctx, id)
 		if err != nil || sv.Deleted {
 			return store.WrapNotFound(errors.Join(err), func() *nacre.Error { return serverNotFound(id) })
@@ -198,7 +198,7 @@ func (s *Service) ConfirmResize(ctx context.Context, id string) error {
 	if _, err := s.movable(ctx, id, "os_compute_api:servers:confirm_resize"); err != nil {
 		return err
 	}
-	return store.InTx(ctx, s.c.Engine, func(ctx context.Context) error {
+	return s.changing(ctx, id, func(ctx context.Context) error {
 		old := ""
 		var move Moving
 		sv, err := s.servers.Update(ctx, id, func(sv *Server) error {
@@ -326,7 +326,7 @@ func (s *Service) AbortMigration(ctx context.Context, id string, number int64, o
 	if sv.Move.Migration != m.ID || !slices.Contains(may, m.Status) {
 		return nacre.Errorf(nacre.Invalid, "InvalidMigrationState", "Migration %d state of instance %s is %s. Cannot abort live migration while the migration is in this state.", number, id, m.Status)
 	}
-	return store.InTx(ctx, s.c.Engine, func(ctx context.Context) error {
+	return s.changing(ctx, id, func(ctx context.Context) error {
 		if err := s.beginAction(ctx, sv, "live_migration_cancel"); err != nil {
 			return err
 		}
