@@ -42,6 +42,8 @@ type dialect interface {
 	forUpdate(skip bool) string
 	// insertRows is how many rows one INSERT takes.
 	insertRows() int
+	// limit is a LIMIT of an argument.
+	limit(arg string) string
 	begin() string
 	// lasting says that a statement may take effect after its context has ended.
 	lasting() bool

@@ -125,10 +125,11 @@ const (
 	lockSlots = 1024
 )
 
-func (d *mariaDialect) gen() schema.QueryGen   { return d.qgen }
-func (d *mariaDialect) placeholder(int) string { return "?" }
-func (d *mariaDialect) tableOptions() string   { return " ENGINE=InnoDB ROW_FORMAT=DYNAMIC" }
-func (d *mariaDialect) insertRows() int        { return 500 }
+func (d *mariaDialect) gen() schema.QueryGen    { return d.qgen }
+func (d *mariaDialect) placeholder(int) string  { return "?" }
+func (d *mariaDialect) tableOptions() string    { return " ENGINE=InnoDB ROW_FORMAT=DYNAMIC" }
+func (d *mariaDialect) insertRows() int         { return 500 }
+func (d *mariaDialect) limit(arg string) string { return " LIMIT " + arg }
 
 // A statement that waits goes on when its caller has left, and only the end of its
 // transaction undoes it.

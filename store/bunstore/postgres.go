@@ -58,6 +58,7 @@ func (d *pgDialect) gen() schema.QueryGen     { return d.qgen }
 func (d *pgDialect) placeholder(n int) string { return "$" + strconv.Itoa(n) }
 func (d *pgDialect) tableOptions() string     { return "" }
 func (d *pgDialect) insertRows() int          { return 500 }
+func (d *pgDialect) limit(arg string) string  { return " LIMIT " + arg }
 
 // begin sets the deadline for locks again, since a pooler may hand the
 // transaction a connection other than the one that it was set on.

@@ -149,7 +149,7 @@ func (e *Engine) Select(ctx context.Context, def *store.TableDef, q store.Select
 		}
 		w.orderBy(sorted)
 		if q.Limit > 0 {
-			w.str(" LIMIT " + w.arg(int64(q.Limit)))
+			w.str(e.dialect.limit(w.arg(int64(q.Limit))))
 		}
 		if q.ForUpdate {
 			w.str(e.dialect.forUpdate(true))
