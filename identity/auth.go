@@ -71,6 +71,8 @@ type authState struct {
 	parent  *TokenInfo
 	app     *appcred.Credential
 	hash    string // what the password was compared with
+	// named is the project asked for, where the token that was shown knew its id.
+	named *NameRef
 
 	// idp, protocol and groups say of a federated user who vouched for it, by
 	// which protocol, and of which groups that makes it a member for as long as
@@ -315,17 +317,9 @@ func (s *Service) authScope(ctx context.Context, req *AuthRequest, a *authState)
 		}
 		tok.DomainID = id
 	case req.Project != nil:
-		id := req.Project.ID
-		if id == "" {
-			domain, err := s.findDomain(ctx, req.Project.Domain)
-			if err != nil {
-				return nil, kit.Gone(err, "no such domain")
-			}
-			p, err := s.projects.One(ctx, store.Eq("name", req.Project.Name), store.Eq("domain_id", domain))
-			if err != nil {
-				return nil, kit.Gone(err, "no such project")
-			}
-			id = p.ID
+		id, err := s.findProject(ctx, req.Project, a)
+		if err != nil {
+			return nil, err
 		}
 		tok.ProjectID = id
 	case !req.Unscoped && a.user.DefaultProjectID != "" && a.parent == nil && a.idp == "":
@@ -341,6 +335,24 @@ func (s *Service) authScope(ctx context.Context, req *AuthRequest, a *authState)
 		return a.parent.again(tok), nil
 	}
 	return s.load(ctx, tok)
+}
+
+// findProject is a project's id. A token that is shown is believed what its own project
+// is called, unless a change of names turns up before another is made of it (issue).
+func (s *Service) findProject(ctx context.Context, ref *NameRef, a *authState) (string, error) {
+	if ref.ID != "" {
+		return ref.ID, nil
+	}
+	if a.parent != nil && a.parent.isNamed(ref) {
+		a.named = ref
+		return a.parent.ProjectID, nil
+	}
+	domain, err := s.findDomain(ctx, ref.Domain)
+	if err != nil {
+		return "", kit.Gone(err, "no such domain")
+	}
+	p, err := s.projects.One(ctx, store.Eq("name", ref.Name), store.Eq("domain_id", domain))
+	return p.ID, kit.Gone(err, "no such project")
 }
 
 // issue makes the token, unless what it rests on has changed meanwhile.
@@ -362,6 +374,9 @@ func (s *Service) issue(ctx context.Context, info *TokenInfo, a *authState, befo
 		}
 		if err := s.unchanged(ctx, a); err != nil {
 			return "", err
+		}
+		if a.named != nil && !again.isNamed(a.named) {
+			return "", kit.Unauthenticated("the project was given another name meanwhile")
 		}
 		info.loaded = now
 		info.User, info.UserDomain, info.Project, info.Domain, info.Roles, info.AppCred, info.Trust, info.Access = again.User, again.UserDomain, again.Project, again.Domain, again.Roles, again.AppCred, again.Trust, again.Access

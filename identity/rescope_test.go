@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity"
 	"github.com/nacre-cloud/nacre/identity/assignment"
 	"github.com/nacre-cloud/nacre/store"
@@ -59,5 +60,40 @@ func TestTokenForToken(t *testing.T) {
 		}
 		require.Error(t, err)
 		require.LessOrEqual(t, minutes, 6)
+	})
+}
+
+// A token is believed what its project is called, until another process has given the
+// name away.
+func TestTokenForTokenByName(t *testing.T) {
+	eachEngine(t, func(t *testing.T, c *cloud) {
+		u, p := c.user("default"), c.project("default")
+		c.grant(assignment.Grant{UserID: u.ID, ProjectID: p.ID}, "member")
+		token := tokenOf(c.login(on(byPassword(u), p)))
+		asked := func(ref identity.NameRef) (*identity.TokenInfo, int64, error) {
+			ctx, n := store.CountStatements(t.Context())
+			_, i, err := c.Authenticate(ctx, identity.AuthRequest{Methods: []string{"token"}, Token: token, Project: &ref})
+			return i, n.Load(), err
+		}
+		for _, domain := range []identity.DomainRef{{ID: "default"}, {Name: "Default"}} {
+			i, n, err := asked(identity.NameRef{Name: p.Name, Domain: domain})
+			require.NoError(t, err)
+			require.Equal(t, p.ID, i.Project.ID)
+			require.LessOrEqual(t, n, int64(1))
+		}
+		for _, ref := range []identity.NameRef{{Name: p.Name, Domain: identity.DomainRef{ID: "other"}}, {Name: p.Name, Domain: identity.DomainRef{Name: "other"}}, named("other")} {
+			_, _, err := asked(ref)
+			require.ErrorIs(t, err, nacre.Unauthenticated)
+		}
+		_, _, err := asked(named(p.Name))
+		require.NoError(t, err)
+		other := c.another()
+		_, err = other.UpdateProject(c.admin, p.ID, identity.ProjectChange{Name: ref("renamed")})
+		require.NoError(t, err)
+		_, _, err = asked(named(p.Name))
+		require.ErrorIs(t, err, nacre.Unauthenticated)
+		i, _, err := asked(named("renamed"))
+		require.NoError(t, err)
+		require.Equal(t, "renamed", i.Project.Name)
 	})
 }

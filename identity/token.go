@@ -73,6 +73,12 @@ func (i *TokenInfo) again(tok fernet.Token) *TokenInfo {
 	return &TokenInfo{Token: tok, User: i.User, UserDomain: i.UserDomain, Project: i.Project, Domain: i.Domain, Roles: i.Roles, loaded: i.loaded}
 }
 
+// isNamed says whether the token's project is the one that a name and a domain name.
+func (i *TokenInfo) isNamed(ref *NameRef) bool {
+	p, d := i.Project, i.Domain
+	return p != nil && !p.IsDomain && ref.ID == "" && p.Name == ref.Name && d.ID == string(p.DomainID) && (ref.Domain.ID == d.ID || ref.Domain.ID == "" && ref.Domain.Name == d.Name)
+}
+
 func (i *TokenInfo) fill(text string) {
 	c := nacre.Caller{
 		UserID: i.User.ID, UserName: i.User.Name, UserDomainID: i.UserDomain.ID, UserDomainName: i.UserDomain.Name,

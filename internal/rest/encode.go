@@ -78,7 +78,10 @@ func makeEncoder(t reflect.Type) encoder {
 	case naiveType:
 		return timeEncoder("2006-01-02T15:04:05.000000")
 	}
-	if t.Implements(jsonType) || t.Implements(textType) {
+	switch {
+	case t.Implements(jsonType) && (t.Kind() == reflect.String || t.Kind() == reflect.Struct):
+		return ownEncoder
+	case t.Implements(jsonType), t.Implements(textType):
 		return stdEncoder
 	}
 	switch t.Kind() {
@@ -125,6 +128,13 @@ func makeEncoder(t reflect.Type) encoder {
 
 func stdEncoder(b []byte, v reflect.Value, _ Version) ([]byte, error) {
 	j, err := json.Marshal(v.Interface())
+	return append(b, j...), err
+}
+
+// ownEncoder believes what a type of ours writes of itself: encoding/json would read it
+// all again.
+func ownEncoder(b []byte, v reflect.Value, _ Version) ([]byte, error) {
+	j, err := v.Interface().(json.Marshaler).MarshalJSON()
 	return append(b, j...), err
 }
 
