@@ -18,12 +18,10 @@ import (
 )
 
 // chunk is how much of a large blob has a sum of its own. It is read group chunks at a
-// time, and its writing to the disk begins each behind bytes, so that the sync at the end
-// has less to wait for.
+// time.
 const (
-	chunk  = Small
-	group  = 4
-	behind = 8 << 20
+	chunk = Small
+	group = 4
 )
 
 var groups = sync.Pool{New: func() any { b := make([]byte, group*chunk); return &b }}
@@ -38,8 +36,10 @@ var largeMagic = [8]byte{'n', 'a', 'c', 'r', 'e', 'L', '1', '\n'}
 // blob is small after all.
 func (s *Store) putLarge(ctx context.Context, first []byte, r io.Reader) (_ string, _ int64, err error) {
 	second := s.bufs.Get().(*[]byte)
-	defer s.bufs.Put(second)
 	n, err := readChunk(r, *second)
+	if err != nil || n == 0 {
+		s.bufs.Put(second)
+	}
 	if err != nil {
 		return "", 0, err
 	}
@@ -66,34 +66,16 @@ func (s *Store) putLarge(ctx context.Context, first []byte, r io.Reader) (_ stri
 			err = full(errors.Join(err, f.Close(), os.Remove(path)))
 		}
 	}()
-	sums := binary.LittleEndian.AppendUint32(nil, crc32.Checksum(first, castagnoli))
-	if _, err = f.Write(first); err != nil {
+	w := s.behind(f, first)
+	err = w.feed(ctx, part{second, n}, r)
+	if late := w.end(); err == nil {
+		err = late
+	}
+	if err != nil {
 		return "", 0, err
 	}
-	size := int64(len(first))
-	for n > 0 {
-		if err = ctx.Err(); err != nil {
-			return "", 0, err
-		}
-		if err = s.room(n); err != nil {
-			return "", 0, err
-		}
-		part := (*second)[:n]
-		sums = binary.LittleEndian.AppendUint32(sums, crc32.Checksum(part, castagnoli))
-		if _, err = f.Write(part); err != nil {
-			return "", 0, err
-		}
-		if size += int64(n); s.sync && size%behind == 0 {
-			writeBack(f, size-behind, behind)
-		}
-		if n < chunk {
-			break
-		}
-		if n, err = readChunk(r, *second); err != nil {
-			return "", 0, err
-		}
-	}
-	end := append(sums, largeMagic[:]...)
+	size := w.size
+	end := append(w.sums, largeMagic[:]...)
 	end = binary.LittleEndian.AppendUint64(end, uint64(size))
 	end = binary.LittleEndian.AppendUint32(end, crc32.Checksum(end, castagnoli))
 	if _, err = f.Write(end); err != nil {
