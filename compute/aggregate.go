@@ -220,7 +220,7 @@ func (s *Service) rezone(ctx context.Context, number int64, refusal string, kind
 		if to == "" {
 			to = s.c.DefaultZone
 		}
-		busy, err := s.servers.Exists(ctx, store.Eq("host", h), store.Eq("deleted", false))
+		busy, err := s.servers.Exists(ctx, store.Or(store.Eq("host", h), store.Eq("other_host", h)), store.Eq("deleted", false))
 		if err != nil {
 			return err
 		}

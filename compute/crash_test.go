@@ -44,6 +44,13 @@ func (s story) settled(t *testing.T) {
 // would, unless the service died.
 func (s story) try(t *testing.T, f func() error) {
 	t.Helper()
+	s.ask(t, f)
+	s.settled(t)
+}
+
+// ask is try without the wait until nothing is on its way.
+func (s story) ask(t *testing.T, f func() error) {
+	t.Helper()
 	for !s.crashed.Load() {
 		err := f()
 		if err == nil || nacre.KindOf(err) == nacre.Conflict || nacre.KindOf(err) == nacre.NotFound {
@@ -51,7 +58,6 @@ func (s story) try(t *testing.T, f func() error) {
 		}
 		require.ErrorIs(t, err, errCrash)
 	}
-	s.settled(t)
 }
 
 func (s story) boot(t *testing.T, flavor string) (id string) {
@@ -113,6 +119,25 @@ func (s story) tellRescue(t *testing.T, flavor string) {
 	if !s.crashed.Load() {
 		s.c.StartHost(host)
 	}
+}
+
+// tellEnded has a server migrate, ends that in its middle, and restarts the server.
+func (s story) tellEnded(t *testing.T, flavor string) {
+	id, admin := s.boot(t, flavor), computetest.Admin()
+	free := make(chan struct{})
+	var met atomic.Bool
+	for _, d := range s.c.Drivers {
+		d.Fault("Receive", id, func(context.Context, string) error {
+			met.Store(true)
+			<-free
+			return nil
+		})
+	}
+	s.ask(t, func() error { return s.c.Compute.Migrate(admin, id, "") })
+	computetest.Poll(func() bool { return met.Load() || s.crashed.Load() })
+	s.ask(t, func() error { return s.c.Compute.ResetState(admin, id, compute.VMActive) })
+	close(free)
+	s.try(t, func() error { return s.c.Compute.Do(admin, id, compute.RebootHard) })
 }
 
 // faultAt tells the story with the n-th store call failing, and all after it when
@@ -211,7 +236,7 @@ func TestStoreCallsFailOnce(t *testing.T) {
 }
 
 // moves are the stories of servers that change hosts.
-var moves = map[string]func(story, *testing.T, string){"cold": story.tellCold, "live": story.tellLive, "rescue": story.tellRescue}
+var moves = map[string]func(story, *testing.T, string){"cold": story.tellCold, "live": story.tellLive, "rescue": story.tellRescue, "ended": story.tellEnded}
 
 func TestServiceDiesAtEveryStoreCallOfAMove(t *testing.T) {
 	for name, tell := range moves {

@@ -34,8 +34,9 @@
 // destroys what it has when it comes back.
 //
 // A server group's policy holds however many of its servers are placed at once: the
-// claim of a host looks again, under the group's lock. A host is in one zone, and
-// nothing moves a server into another.
+// claim of a host looks again, under the group's lock. A host is in one zone, which does
+// not change while it has servers or may get one back. A server that was asked for in a
+// zone never leaves it; one that was not may move into another.
 //
 // What a host destroys, a tombstone names. A host that has not answered yet keeps
 // its tombstone; the server itself is gone for the user.

@@ -12,16 +12,14 @@ type ExternalEvent struct {
 	// Name is "network-vif-plugged", "network-vif-unplugged", "network-vif-deleted",
 	// "network-changed", or one that means nothing here.
 	Name, ServerID string
-	// Tag is the port's id.
-	Tag string
 }
 
 // What becomes of an [ExternalEvent]: HTTP's numbers, as nova shows them.
 const (
 	EventTaken    = 200
-	EventNoServer = 404
-	// EventNoHost: the server is on no host yet.
-	EventNoHost = 422
+	eventNoServer = 404
+	// eventNoHost: the server is on no host yet.
+	eventNoHost = 422
 )
 
 // ExternalEvents takes what another service says of servers, and answers for each what
@@ -47,9 +45,9 @@ func (s *Service) ExternalEvents(ctx context.Context, events []ExternalEvent) ([
 		host, ok := hosts[e.ServerID]
 		switch {
 		case !ok:
-			codes[i] = EventNoServer
+			codes[i] = eventNoServer
 		case host == "":
-			codes[i] = EventNoHost
+			codes[i] = eventNoHost
 		default:
 			codes[i] = EventTaken
 			if err := s.TakeEvent(ctx, e); err != nil {

@@ -56,7 +56,7 @@ func (f *freeHint) get(ctx context.Context, s *Service) (map[string]Host, []*sch
 	f.hosts, f.list = make(map[string]Host, len(rows)), make([]*scheduler.Host, len(rows))
 	for i, h := range rows {
 		f.hosts[h.Name] = h
-		f.list[i] = &scheduler.Host{Name: h.Name, Zone: h.Zone, Up: s.Up(h), Disabled: h.Disabled, Arch: h.Info.Arch, Type: h.Info.Type, Free: byID[h.ID]}
+		f.list[i] = &scheduler.Host{Name: h.Name, Zone: h.Zone, Up: s.Up(h), Disabled: h.Disabled, Arch: h.Info.Arch, Type: h.Info.Type, Moves: h.Info.Migration != "", Free: byID[h.ID]}
 	}
 	now := time.Now()
 	f.until = now.Add(min(max(freeFor, freeShare*now.Sub(begun)), freeMost))

@@ -106,7 +106,7 @@ func (s *Service) DeleteServer(ctx context.Context, id, rule string) error {
 			return err
 		}
 		if sv.Host != "" {
-			if err := s.entomb(ctx, &sv); err != nil {
+			if err := s.entomb(ctx, id, sv.Host, sv.next()); err != nil {
 				return err
 			}
 		}
@@ -220,7 +220,7 @@ func (s *Service) Do(ctx context.Context, id string, d Deed) error {
 		if err := s.beginAction(ctx, sv, r.action); err != nil {
 			return err
 		}
-		return s.work.Put(ctx, kindServer, id, reconcile.Begin{Step: step, Within: s.c.BuildTimeout, Data: progress{Op: r.op}})
+		return s.put(ctx, id, reconcile.Begin{Step: step, Within: s.c.BuildTimeout}, progress{Op: r.op})
 	})
 }
 
@@ -248,9 +248,9 @@ func (s *Service) SetLock(ctx context.Context, id string, locked bool, reason st
 }
 
 // ResetState sets active or error, for administrators. Work that the server had
-// is dropped: its row is at rest afterwards. Only a deletion goes on, for its host
-// may have destroyed the guest already, and a live migration, for only the hosts know
-// where the guest is.
+// is dropped, but that the ports of a move go where the server is: its row is at rest
+// afterwards. Only a deletion goes on, for its host may have destroyed the guest already,
+// and a live migration, for only the hosts know where the guest is.
 func (s *Service) ResetState(ctx context.Context, id, state string) error {
 	if _, err := s.serverFor(ctx, id, "os_compute_api:os-admin-actions:reset_state"); err != nil {
 		return err
@@ -276,10 +276,14 @@ func (s *Service) ResetState(ctx context.Context, id, state string) error {
 		if err != nil || sv.TaskState == TaskDeleting || sv.TaskState == TaskMigrating {
 			return err
 		}
-		if err := s.endMove(ctx, &sv, progress{Cause: "The server's state was reset."}); err != nil {
+		left, err := s.endMove(ctx, &sv, "The server's state was reset.")
+		if err != nil {
 			return err
 		}
 		if err := s.cutActions(ctx, id, "The server's state was reset."); err != nil {
+			return err
+		}
+		if tidy, err := s.putTidy(ctx, id, left); tidy || err != nil {
 			return err
 		}
 		return s.work.Drop(ctx, kindServer, id)
@@ -324,15 +328,6 @@ func (s *Service) Console(ctx context.Context, id string, lines int) (string, er
 		text = strings.Join(ls[max(0, len(ls)-lines):], "\n")
 	}
 	return strings.ToValidUTF8(text, "\ufffd"), nil
-}
-
-// entomb writes the tombstone of a server on its host; in the caller's transaction.
-func (s *Service) entomb(ctx context.Context, sv *Server) error {
-	t := Tombstone{ID: sv.Host + "/" + sv.ID, Host: sv.Host, ServerID: sv.ID, Generation: sv.next(), Created: time.Now().UTC()}
-	if _, err := s.tombstones.DeleteWhere(ctx, store.Eq("id", t.ID)); err != nil {
-		return err
-	}
-	return s.tombstones.Insert(ctx, t)
 }
 
 // PortWired is told by the network that a port's status changed, so that a boot

@@ -15,6 +15,9 @@ func (s *Service) stepPrepare(ctx context.Context, j *reconcile.Job) (reconcile.
 	if gone || err != nil {
 		return reconcile.Done(), err
 	}
+	if p.Cause = calledOff(&sv, p); p.Cause != "" {
+		return s.goHome(ctx, j, &sv, p) // nobody was told of it
+	}
 	if err := s.bindThere(ctx, &sv, sv.OtherHost); err != nil {
 		return reconcile.Next{}, err
 	}
@@ -31,13 +34,12 @@ func (s *Service) stepReady(ctx context.Context, j *reconcile.Job) (reconcile.Ne
 		return reconcile.Done(), err
 	}
 	done, err := s.otherDone(&sv)
+	cause := calledOff(&sv, p)
 	switch {
 	case err != nil:
 		return s.callOff(p, err.Error())
-	case sv.Move.Cancel:
-		return s.callOff(p, "The migration was called off.")
-	case time.Now().After(p.MoveBy):
-		return s.callOff(p, "The new host was not ready in time.")
+	case cause != "":
+		return s.callOff(p, cause)
 	case !done || sv.Move.Offer == "":
 		return s.sendBoth(ctx, &sv)
 	}

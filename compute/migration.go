@@ -228,11 +228,14 @@ func (s *Service) Migrations(ctx context.Context, q nacre.Query, w ...store.Wher
 	if err := s.enforce(ctx, rule, nil); err != nil {
 		return nil, err
 	}
-	project, _ := q.Get("project_id")
-	if project == "" || project != c.ProjectID {
+	// What a marker must match: it may have ceased to match the filters.
+	visible := store.And()
+	if project, _ := q.Get("project_id"); project == "" || project != c.ProjectID {
 		if err := s.enforce(ctx, rule+":all_projects", policy.Map{}); err != nil {
 			return nil, err
 		}
+	} else {
+		visible = store.Eq("project_id", project)
 	}
 	for _, f := range q.Filters {
 		if f.Name == "host" {
@@ -241,7 +244,7 @@ func (s *Service) Migrations(ctx context.Context, q nacre.Query, w ...store.Wher
 			w = append(w, store.Eq(f.Name, f.Value))
 		}
 	}
-	out, err := s.migrations.Page(ctx, store.Select{Where: store.And(w...), Limit: q.Limit, Order: []store.Order{{Column: "created_at", Desc: true}, {Column: "number", Desc: true}}}, q.Marker)
+	out, err := s.migrations.Page(ctx, store.Select{Where: store.And(w...), Limit: q.Limit, Order: []store.Order{{Column: "created_at", Desc: true}, {Column: "number", Desc: true}}}, q.Marker, visible)
 	return out, store.WrapNotFound(err, func() *nacre.Error {
 		return nacre.Errorf(nacre.Invalid, "MarkerNotFound", "Marker %s could not be found.", q.Marker)
 	})

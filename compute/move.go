@@ -57,7 +57,7 @@ func (s *Service) begin(ctx context.Context, id string, b begun) (Server, error)
 			return err
 		}
 		out = sv
-		return s.work.Put(ctx, kindServer, id, reconcile.Begin{Step: b.step, Within: b.within, Data: p})
+		return s.put(ctx, id, reconcile.Begin{Step: b.step, Within: b.within}, p)
 	})
 	return out, err
 }
@@ -87,8 +87,6 @@ func (s *Service) Resize(ctx context.Context, id, flavor, diskConfig string) err
 		return nacre.Errorf(nacre.Invalid, "CannotResizeToSameFlavor", "When resizing, instances must change flavor!")
 	case f.Disk < sv.Flavor.Disk, f.Ephemeral < sv.Flavor.Ephemeral:
 		return nacre.Errorf(nacre.Invalid, "CannotResizeDisk", "Server disk was unable to be resized because: Resize to a flavor with a smaller disk is not allowed.")
-	case f.Ephemeral != sv.Flavor.Ephemeral, f.Swap != sv.Flavor.Swap:
-		return nacre.Errorf(nacre.Invalid, "CannotResizeDisk", "Server disk was unable to be resized because: no hypervisor here changes the size of ephemeral and swap disks.")
 	}
 	_, err = s.begin(ctx, id, begun{action: "resize", states: []string{VMActive, VMStopped}, step: "choose", within: s.c.MoveTimeout,
 		change: func(ctx context.Context, sv *Server, _ *progress) error {
@@ -242,14 +240,19 @@ func (s *Service) ConfirmResize(ctx context.Context, id string) error {
 	})
 }
 
-// leave has a host destroy what it has of a server, by a tombstone; in the caller's
-// transaction. The host is told once that is committed, and again until it confirms.
-func (s *Service) leave(ctx context.Context, id, host string, generation int64) error {
+// entomb writes the tombstone of what a host has of a server; in the caller's transaction.
+func (s *Service) entomb(ctx context.Context, id, host string, generation int64) error {
 	t := Tombstone{ID: host + "/" + id, Host: host, ServerID: id, Generation: generation, Created: time.Now().UTC()}
 	if _, err := s.tombstones.DeleteWhere(ctx, store.Eq("id", t.ID)); err != nil {
 		return err
 	}
-	if err := s.tombstones.Insert(ctx, t); err != nil {
+	return s.tombstones.Insert(ctx, t)
+}
+
+// leave has a host destroy what it has of a server, by a tombstone; in the caller's
+// transaction. The host is told once that is committed, and again until it confirms.
+func (s *Service) leave(ctx context.Context, id, host string, generation int64) error {
+	if err := s.entomb(ctx, id, host, generation); err != nil {
 		return err
 	}
 	out := store.Detach(ctx)
@@ -308,36 +311,32 @@ func (s *Service) Evacuate(ctx context.Context, id, host string, stopped bool) e
 // AbortMigration calls a live migration off; older says that one that has not begun
 // can't be (before 2.65).
 func (s *Service) AbortMigration(ctx context.Context, id string, number int64, older bool) error {
-	sv, err := s.serverFor(ctx, id, "os_compute_api:servers:migrations:delete")
-	if err != nil {
+	if _, err := s.movable(ctx, id, "os_compute_api:servers:migrations:delete"); err != nil {
 		return err
-	}
-	m, err := s.serverMigration(ctx, id, number)
-	if err != nil {
-		return err
-	}
-	if sv.TaskState != TaskMigrating || sv.Move == nil {
-		return wrongState(&sv, "abort live migration", "task_state", sv.TaskState)
 	}
 	may := []string{"running"}
 	if !older {
 		may = append(may, "queued", "preparing")
 	}
-	if sv.Move.Migration != m.ID || !slices.Contains(may, m.Status) {
-		return nacre.Errorf(nacre.Invalid, "InvalidMigrationState", "Migration %d state of instance %s is %s. Cannot abort live migration while the migration is in this state.", number, id, m.Status)
-	}
 	return s.changing(ctx, id, func(ctx context.Context) error {
-		if err := s.beginAction(ctx, sv, "live_migration_cancel"); err != nil {
+		m, err := s.serverMigration(ctx, id, number)
+		if err != nil {
 			return err
 		}
-		_, err := s.servers.Update(ctx, id, func(sv *Server) error {
-			if sv.Move == nil || sv.Move.Migration != m.ID || sv.Move.Cancel {
-				return nil
+		sv, err := s.servers.Update(ctx, id, func(sv *Server) error {
+			switch {
+			case sv.TaskState != TaskMigrating || sv.Move == nil:
+				return wrongState(sv, "abort live migration", "task_state", sv.TaskState)
+			case sv.Move.Migration != m.ID || !slices.Contains(may, m.Status):
+				return nacre.Errorf(nacre.Invalid, "InvalidMigrationState", "Migration %d state of instance %s is %s. Cannot abort live migration while the migration is in this state.", number, id, m.Status)
 			}
 			sv.Move.Cancel = true
 			return nil
 		})
 		if err != nil {
+			return err
+		}
+		if err := s.beginAction(ctx, sv, "live_migration_cancel"); err != nil {
 			return err
 		}
 		return s.work.Wake(ctx, kindServer, id)

@@ -146,6 +146,31 @@ func TestResizeIsRefused(t *testing.T) {
 	})
 }
 
+// The disks beside the root disk may come with a flavor, and grow; a swap disk may go.
+func TestResizeOfOtherDisks(t *testing.T) {
+	computetest.Each(t, func(t *testing.T, e store.Engine) {
+		c := computetest.Start(t, computetest.NewWorld(e, "h1", "h2"))
+		me := computetest.User("p1")
+		flavor := func(name string, ephemeral, swap int) string {
+			f, err := c.Compute.CreateFlavor(computetest.Admin(), compute.Flavor{Name: name, RAM: 64, VCPUs: 1, Disk: 1, Ephemeral: ephemeral, Swap: swap, Public: true})
+			require.NoError(t, err)
+			return f.ID
+		}
+		sv := boot(t, c, c.Flavor())
+		for _, f := range []string{flavor("more", 2, 512), flavor("still more", 3, 0)} {
+			require.NoError(t, c.Compute.Resize(me, sv.ID, f, ""))
+			now := c.Reach(sv.ID, "VERIFY_RESIZE")
+			require.NoError(t, c.Compute.ConfirmResize(me, sv.ID))
+			c.Reach(sv.ID, "ACTIVE")
+			runsOn(t, c, sv.ID, now.Host)
+			info, err := c.Drivers[now.Host].Host(context.Background())
+			require.NoError(t, err)
+			require.Equal(t, info.DiskGB-now.Flavor.Disk-now.Flavor.Ephemeral, info.DiskFreeGB)
+		}
+		require.Equal(t, nacre.Invalid, nacre.KindOf(c.Compute.Resize(me, sv.ID, flavor("less", 2, 0), "")))
+	})
+}
+
 // A move that can't be ends where it began, and says why.
 func TestColdMoveThatFails(t *testing.T) {
 	for name, fault := range map[string]string{"receive": "Receive", "start": "Start"} {

@@ -19,6 +19,8 @@ import (
 //
 // Those of a live one are choose, prepare, ready, send, land. What fails or is called off
 // goes calloff, then drop if the old host does not know where the guest is, then home.
+//
+// What ends a move where it is, and so its work, leaves one step, tidy.
 
 // errGoneOn says that a server is further than its step: somebody else did it, or nobody
 // learned that it was done. The step that is due is read again.
@@ -51,7 +53,10 @@ func (s *Service) pick(ctx context.Context, sv *Server, want Server) (res schedu
 	if err != nil {
 		return res, nil, false, err
 	}
-	not := []string{sv.Host}
+	var not []string
+	if sv.Move == nil {
+		not = append(not, sv.Host)
+	}
 	for _, t := range stones {
 		not = append(not, t.Host)
 	}
@@ -102,39 +107,18 @@ func (s *Service) stepChoose(ctx context.Context, j *reconcile.Job) (reconcile.N
 		}
 		return s.goHome(ctx, j, &sv, p)
 	}
-	for _, h := range res.Hosts {
-		host, from := hosts[h.Name], hosts[sv.Host]
-		next, err := j.Commit(ctx, then, func(ctx context.Context) error {
-			if err := s.keepsGroup(ctx, &sv, host.Name); err != nil {
-				return err
-			}
-			if err := s.c.Placement.Transfer(ctx, sv.ID, sv.Move.Migration, "MIGRATION"); err != nil {
-				return err
-			}
-			if err := s.c.Placement.Claim(ctx, sv.ID, sv.ProjectID, sv.UserID, host.ID, resources(want)); err != nil {
-				return err
-			}
-			_, err := s.servers.Update(ctx, sv.ID, func(x *Server) error {
-				x.OtherHost, x.Move.Source, x.Move.Target = host.Name, from.Info.Migration, host.Info.Migration
-				x.Updated = time.Now().UTC()
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-			_, err = s.migrations.UpdateWhere(ctx, store.Eq("id", sv.Move.Migration), store.Set{"dest": host.Name, "dest_ip": host.Info.Address, "updated_at": time.Now().UTC()})
-			return err
+	return s.claim(ctx, j, &sv, resources(want), chosen{res, hosts}, then, func(ctx context.Context, host Host) error {
+		_, err := s.servers.Update(ctx, sv.ID, func(x *Server) error {
+			x.OtherHost, x.Move.Source, x.Move.Target = host.Name, hosts[sv.Host].Info.Migration, host.Info.Migration
+			x.Updated = time.Now().UTC()
+			return nil
 		})
-		if nacre.KindOf(err) == nacre.Conflict && !errors.Is(err, reconcile.ErrLost) {
-			s.free.forget()
-			continue
+		if err != nil {
+			return err
 		}
-		if err == nil {
-			s.free.took(host.Name, resources(want))
-		}
-		return next, err
-	}
-	return reconcile.Again(200 * time.Millisecond), nil
+		_, err = s.migrations.UpdateWhere(ctx, store.Eq("id", sv.Move.Migration), store.Set{"dest": host.Name, "dest_ip": host.Info.Address, "updated_at": time.Now().UTC()})
+		return err
+	})
 }
 
 // bindThere has the server's ports wired on its other host too.
@@ -328,7 +312,7 @@ func (s *Service) stepRetreat(ctx context.Context, j *reconcile.Job) (reconcile.
 	}
 	return j.Commit(ctx, reconcile.Goto(to).With(p), func(ctx context.Context) error {
 		return s.unwind(ctx, sv.ID, p, func(x *Server, m *Moving) {
-			x.VMState, x.AvailabilityZone, x.WantPower = m.VMState, zone, startPower(m.VMState)
+			x.AvailabilityZone, x.WantPower = zone, startPower(m.VMState)
 		})
 	})
 }
@@ -380,7 +364,11 @@ func (s *Service) goHome(ctx context.Context, j *reconcile.Job, sv *Server, p pr
 			return reconcile.Next{}, err
 		}
 	}
-	return j.Commit(ctx, reconcile.Done(), func(ctx context.Context) error {
+	next := reconcile.Done()
+	if p.Tidy != "" {
+		next = reconcile.Goto("tidy").With(tidyOf(p.Tidy))
+	}
+	return j.Commit(ctx, next, func(ctx context.Context) error {
 		err := s.unwind(ctx, sv.ID, p, func(x *Server, m *Moving) {
 			x.VMState, x.TaskState = m.VMState, ""
 			if off := x.SeenPower == hypervisor.Shutdown || x.SeenPower == hypervisor.Crashed; off && m.VMState == VMActive {
@@ -437,38 +425,23 @@ func (s *Service) stepEvacuate(ctx context.Context, j *reconcile.Job) (reconcile
 		return reconcile.Next{}, reconcile.Fail(errNoHost(res))
 	}
 	p.Left = sv.Host
-	for _, h := range res.Hosts {
-		host := hosts[h.Name]
-		next, err := j.Commit(ctx, reconcile.Goto("rewire").With(p), func(ctx context.Context) error {
-			if err := s.keepsGroup(ctx, &sv, host.Name); err != nil {
-				return err
-			}
-			if err := s.c.Placement.Claim(ctx, sv.ID, sv.ProjectID, sv.UserID, host.ID, resources(sv)); err != nil {
-				return err
-			}
-			x, err := s.servers.Update(ctx, sv.ID, func(x *Server) error {
-				x.Host, x.AvailabilityZone, x.Updated = host.Name, host.Zone, time.Now().UTC()
-				x.Generation += 2
-				x.SeenGen, x.SeenPhase, x.SeenReason = 0, "", ""
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-			if err := s.leave(ctx, sv.ID, p.Left, x.Generation-1); err != nil {
-				return err
-			}
-			_, err = s.migrations.UpdateWhere(ctx, store.Eq("id", p.Migration),
-				store.Set{"status": "pre-migrating", "dest": host.Name, "dest_ip": host.Info.Address, "updated_at": time.Now().UTC()})
-			return err
+	return s.claim(ctx, j, &sv, resources(want), chosen{res, hosts}, reconcile.Goto("rewire").With(p), func(ctx context.Context, host Host) error {
+		x, err := s.servers.Update(ctx, sv.ID, func(x *Server) error {
+			x.Host, x.AvailabilityZone, x.Updated = host.Name, host.Zone, time.Now().UTC()
+			x.Generation += 2
+			x.Seen = Seen{}
+			return nil
 		})
-		if nacre.KindOf(err) == nacre.Conflict && !errors.Is(err, reconcile.ErrLost) {
-			s.free.forget()
-			continue
+		if err != nil {
+			return err
 		}
-		return next, err
-	}
-	return reconcile.Again(200 * time.Millisecond), nil
+		if err := s.leave(ctx, sv.ID, p.Left, x.Generation-1); err != nil {
+			return err
+		}
+		_, err = s.migrations.UpdateWhere(ctx, store.Eq("id", p.Migration),
+			store.Set{"status": "pre-migrating", "dest": host.Name, "dest_ip": host.Info.Address, "updated_at": time.Now().UTC()})
+		return err
+	})
 }
 
 // stepRewire takes an evacuated server's ports along, and has its new host build it.
@@ -481,57 +454,4 @@ func (s *Service) stepRewire(ctx context.Context, j *reconcile.Job) (reconcile.N
 		return reconcile.Next{}, err
 	}
 	return s.step(ctx, j, "build", p, "", func(x *Server) { x.WantPower, x.Generation = hypervisor.Paused, x.next() })
-}
-
-// endMove ends a cold move where it is: the server stays on the host that it has, the
-// other one has what it got destroyed. In the caller's transaction.
-func (s *Service) endMove(ctx context.Context, sv *Server, p progress) error {
-	if p.Migration != "" {
-		if err := s.setMigration(ctx, p.Migration, "error"); err != nil {
-			return err
-		}
-	}
-	if sv.Move == nil {
-		return nil
-	}
-	if !sv.Move.Switched {
-		return s.unwind(ctx, sv.ID, p, func(x *Server, m *Moving) {
-			if x.VMState == VMActive {
-				x.WantPower = hypervisor.Running
-			}
-		})
-	}
-	m, other := *sv.Move, sv.OtherHost
-	g := sv.next()
-	if _, err := s.servers.Update(ctx, sv.ID, func(x *Server) error {
-		x.Move, x.OtherHost, x.Generation = nil, "", g+1
-		x.setFlavor(x.Flavor)
-		return nil
-	}); err != nil {
-		return err
-	}
-	if err := s.c.Placement.Release(ctx, m.Migration); err != nil {
-		return err
-	}
-	if err := s.setMigration(ctx, m.Migration, "error"); err != nil {
-		return err
-	}
-	return s.leave(ctx, sv.ID, other, g)
-}
-
-// deleteMove has the other host of a server that is deleted destroy what it has of it; in
-// the caller's transaction.
-func (s *Service) deleteMove(ctx context.Context, sv *Server) error {
-	m := sv.Move
-	if m == nil {
-		return nil
-	}
-	status := "error"
-	if sv.VMState == VMResized {
-		status = "confirmed"
-	}
-	if err := s.setMigration(ctx, m.Migration, status); err != nil || sv.OtherHost == "" {
-		return err
-	}
-	return s.leave(ctx, sv.ID, sv.OtherHost, sv.next())
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nacre-cloud/nacre"
@@ -40,6 +41,10 @@ type progress struct {
 	Wanted    string `json:"wanted,omitempty"`
 	Left      string `json:"left,omitempty"`
 	Off       bool   `json:"off,omitempty"`
+	// Tidy is the host that the ports leave of a server whose move was ended; Then is the
+	// step that follows.
+	Tidy string `json:"tidy,omitempty"`
+	Then string `json:"then,omitempty"`
 }
 
 // maxHosts is on how many hosts a build is tried.
@@ -53,7 +58,7 @@ func (s *Service) serverHandler() reconcile.Handler {
 			"giveback": s.stepGiveBack, "delete": s.stepDelete,
 			"choose": s.stepChoose, "halt": s.stepHalt, "pull": s.stepPull, "switch": s.stepSwitch, "back": s.stepBack, "retreat": s.stepRetreat,
 			"prepare": s.stepPrepare, "ready": s.stepReady, "send": s.stepSend, "calloff": s.stepCallOff, "drop": s.stepDrop, "land": s.stepLand,
-			"evacuate": s.stepEvacuate, "rewire": s.stepRewire,
+			"evacuate": s.stepEvacuate, "rewire": s.stepRewire, "tidy": s.stepTidy,
 		},
 		Expire: s.expireServer,
 	}
@@ -89,27 +94,46 @@ func (s *Service) stepSchedule(ctx context.Context, j *reconcile.Job) (reconcile
 		return reconcile.Again(0), nil
 	}
 	if len(res.Hosts) == 0 {
-		why := fmt.Errorf("No valid host was found. There are not enough hosts available (%s)", res.Explain()) //nolint:staticcheck // nova's sentence
+		why := errNoHost(res)
 		if p.Reason != "" {
 			why = fmt.Errorf("Exceeded maximum number of retries. Exhausted all hosts available for retrying build failures for instance %s: %s", sv.ID, p.Reason) //nolint:staticcheck // nova's sentence
 		}
 		return reconcile.Next{}, reconcile.Fail(why)
 	}
-	for _, h := range res.Hosts {
-		host := hosts[h.Name]
-		s.free.took(host.Name, resources(sv))
-		next, err := j.Commit(ctx, reconcile.Goto("ports"), func(ctx context.Context) error {
-			if err := s.keepsGroup(ctx, &sv, host.Name); err != nil {
+	return s.claim(ctx, j, &sv, resources(sv), chosen{res, hosts}, reconcile.Goto("ports"), func(ctx context.Context, host Host) error {
+		_, err := s.servers.Update(ctx, sv.ID, func(x *Server) error {
+			x.Host, x.AvailabilityZone, x.TaskState, x.Updated = host.Name, host.Zone, TaskNetworking, time.Now().UTC()
+			return nil
+		})
+		return err
+	})
+}
+
+// chosen are the hosts that a server may get, best first, and all by name.
+type chosen struct {
+	scheduler.Result
+	byName map[string]Host
+}
+
+// claim gives a server its place on the best host that still has it, and commits that
+// with what then writes. If the server moves, its migration takes over what it held.
+func (s *Service) claim(ctx context.Context, j *reconcile.Job, sv *Server, r placement.Resources, from chosen, next reconcile.Next, then func(ctx context.Context, host Host) error) (reconcile.Next, error) {
+	for _, h := range from.Hosts {
+		host := from.byName[h.Name]
+		s.free.took(host.Name, r)
+		out, err := j.Commit(ctx, next, func(ctx context.Context) error {
+			if err := s.keepsGroup(ctx, sv, host.Name); err != nil {
 				return err
 			}
-			if err := s.c.Placement.Claim(ctx, sv.ID, sv.ProjectID, sv.UserID, host.ID, resources(sv)); err != nil {
+			if sv.Move != nil {
+				if err := s.c.Placement.Transfer(ctx, sv.ID, sv.Move.Migration, "MIGRATION"); err != nil {
+					return err
+				}
+			}
+			if err := s.c.Placement.Claim(ctx, sv.ID, sv.ProjectID, sv.UserID, host.ID, r); err != nil {
 				return err
 			}
-			_, err := s.servers.Update(ctx, sv.ID, func(x *Server) error {
-				x.Host, x.AvailabilityZone, x.TaskState, x.Updated = host.Name, host.Zone, TaskNetworking, time.Now().UTC()
-				return nil
-			})
-			return err
+			return then(ctx, host)
 		})
 		if err != nil {
 			s.free.forget()
@@ -117,7 +141,7 @@ func (s *Service) stepSchedule(ctx context.Context, j *reconcile.Job) (reconcile
 		if nacre.KindOf(err) == nacre.Conflict && !errors.Is(err, reconcile.ErrLost) {
 			continue // somebody was faster there
 		}
-		return next, err
+		return out, err
 	}
 	return reconcile.Again(200 * time.Millisecond), nil
 }
@@ -136,7 +160,14 @@ func (s *Service) candidates(ctx context.Context, sv Server, failed []string) (s
 	if err != nil {
 		return scheduler.Result{}, nil, err
 	}
-	return scheduler.Choose(list, scheduler.Request{Zone: sv.RequestedZone, Host: sv.RequestedHost, Not: failed, Resources: resources(sv), Image: sv.ImageMeta, Group: group}, scheduler.Filters()), hosts, nil
+	r := scheduler.Request{Zone: sv.RequestedZone, Host: sv.RequestedHost, Not: failed, Resources: resources(sv), Image: sv.ImageMeta, Group: group}
+	if sv.Move != nil {
+		r.From = &scheduler.Host{Name: sv.Host}
+		if i := slices.IndexFunc(list, func(h *scheduler.Host) bool { return h.Name == sv.Host }); i >= 0 {
+			r.From = list[i]
+		}
+	}
+	return scheduler.Choose(list, r, scheduler.Filters()), hosts, nil
 }
 
 // stepPorts makes and binds the server's ports.
@@ -241,27 +272,22 @@ func (s *Service) stepReschedule(ctx context.Context, j *reconcile.Job) (reconci
 	if err := s.c.Networks.Release(nacre.AsService(ctx, "compute"), sv.ProjectID, sv.ID); err != nil {
 		return reconcile.Next{}, err
 	}
-	old := sv.Host
-	next, err := j.Commit(ctx, reconcile.Goto("schedule"), func(ctx context.Context) error {
+	return j.Commit(ctx, reconcile.Goto("schedule"), func(ctx context.Context) error {
 		if err := s.bury(ctx, &sv); err != nil {
 			return err
 		}
 		_, err := s.servers.Update(ctx, sv.ID, func(x *Server) error {
 			x.Host, x.Ports, x.TaskState = "", nil, TaskScheduling
 			x.Generation += 2
-			x.SeenGen, x.SeenPhase, x.SeenReason = 0, "", ""
+			x.Seen = Seen{}
 			return nil
 		})
 		return err
 	})
-	if err == nil && old != "" {
-		err = s.send(ctx, old, hypervisor.Desired{ID: sv.ID, Generation: sv.Generation + 1, Gone: true})
-	}
-	return next, err
 }
 
-// bury writes the tombstone of a server on its host and gives its resources
-// back; in the caller's transaction.
+// bury has a server's host destroy what it has of it and gives its resources back; in the
+// caller's transaction.
 func (s *Service) bury(ctx context.Context, sv *Server) error {
 	if err := s.c.Placement.Release(ctx, sv.ID); err != nil {
 		return err
@@ -269,7 +295,7 @@ func (s *Service) bury(ctx context.Context, sv *Server) error {
 	if sv.Host == "" {
 		return nil
 	}
-	return s.entomb(ctx, sv)
+	return s.leave(ctx, sv.ID, sv.Host, sv.next())
 }
 
 // stepWire waits for the data plane.
@@ -420,23 +446,18 @@ func (s *Service) stepGiveBack(ctx context.Context, j *reconcile.Job) (reconcile
 	if err := s.c.Networks.Release(nacre.AsService(ctx, "compute"), sv.ProjectID, sv.ID); err != nil {
 		return reconcile.Next{}, err
 	}
-	host := sv.Host
-	next, err := j.Commit(ctx, reconcile.Done(), func(ctx context.Context) error {
+	return j.Commit(ctx, reconcile.Done(), func(ctx context.Context) error {
 		if err := s.bury(ctx, &sv); err != nil {
 			return err
 		}
 		_, err := s.servers.Update(ctx, sv.ID, func(x *Server) error {
 			x.Host, x.Ports, x.TaskState, x.PowerState = "", nil, "", hypervisor.NoState
 			x.Generation += 2
-			x.SeenGen, x.SeenPhase = 0, ""
+			x.Seen = Seen{}
 			return nil
 		})
 		return err
 	})
-	if err == nil && host != "" {
-		err = s.send(ctx, host, hypervisor.Desired{ID: sv.ID, Generation: sv.Generation + 1, Gone: true})
-	}
-	return next, err
 }
 
 // stepDelete frees everything and removes the server. The host gets a tombstone;
@@ -513,7 +534,7 @@ func (s *Service) expireServer(ctx context.Context, j *reconcile.Job, cause erro
 	if sv.Move != nil && !p.Back {
 		p.Back, p.Cause = true, cause.Error()
 		return j.Tx(ctx, func(ctx context.Context) error {
-			return s.work.Put(ctx, kindServer, sv.ID, reconcile.Begin{Step: "back", Within: s.c.MoveTimeout, Data: p})
+			return s.put(ctx, sv.ID, reconcile.Begin{Step: "back", Within: s.c.MoveTimeout}, p)
 		})
 	}
 	return j.Tx(ctx, func(ctx context.Context) error {
@@ -527,7 +548,8 @@ func (s *Service) expireServer(ctx context.Context, j *reconcile.Job, cause erro
 		if err != nil {
 			return err
 		}
-		if err := s.endMove(ctx, &out, p); err != nil {
+		left, err := s.endMove(ctx, &out, cause.Error())
+		if err != nil {
 			return err
 		}
 		if err := s.endAction(ctx, sv.ID, op, cause); err != nil {
@@ -537,7 +559,8 @@ func (s *Service) expireServer(ctx context.Context, j *reconcile.Job, cause erro
 			return err
 		}
 		if !building {
-			return nil
+			_, err := s.putTidy(ctx, sv.ID, left)
+			return err
 		}
 		return s.work.Put(ctx, kindServer, sv.ID, reconcile.Begin{Step: "giveback"})
 	})

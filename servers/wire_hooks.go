@@ -15,7 +15,7 @@ func computeHooks(svc *compute.Service, log *slog.Logger) network.Hooks {
 	return network.Hooks{PortEvent: func(ctx context.Context, e network.PortEvent) {
 		err := store.Outside(ctx)
 		if err == nil {
-			err = svc.TakeEvent(ctx, compute.ExternalEvent{Name: e.Name, ServerID: e.DeviceID, Tag: e.PortID})
+			err = svc.TakeEvent(ctx, compute.ExternalEvent{Name: e.Name, ServerID: e.DeviceID})
 		}
 		if err != nil && ctx.Err() == nil {
 			log.Warn("a hint to compute failed", "event", e.Name, "server", e.DeviceID, "error", err)

@@ -52,11 +52,7 @@ func (a *api) externalEvents(r *rest.Request, b *externalEventsBody) (any, error
 		if tagged && e.Tag == nil {
 			continue
 		}
-		x := compute.ExternalEvent{Name: e.Name, ServerID: e.Server}
-		if e.Tag != nil {
-			x.Tag = *e.Tag
-		}
-		taken, at = append(taken, x), append(at, i)
+		taken, at = append(taken, compute.ExternalEvent{Name: e.Name, ServerID: e.Server}), append(at, i)
 	}
 	codes, err := a.s.ExternalEvents(r.Context(), taken)
 	if err != nil {

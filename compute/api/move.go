@@ -283,6 +283,10 @@ func (a *api) evacuate(r *rest.Request, b *evacuateBody) (any, error) {
 	return map[string]string{"adminPass": in.AdminPass}, nil
 }
 
+// noCertificates refuses what nova's drivers would check an image's signature with: to
+// take it and check nothing would promise what nobody keeps.
+const noCertificates = "Image certificate validation is not supported here: trusted_image_certificates can't be given."
+
 type rebuildBody struct {
 	Rebuild struct {
 		Image       string            `json:"imageRef" valid:"required"`
@@ -323,8 +327,13 @@ func (a *api) rebuild(r *rest.Request, b *rebuildBody) (compute.Server, string, 
 			return fail(bad("Invalid input for field/attribute name. Value: . '' is too short"))
 		}
 	}
-	if len(in.Personality) > 0 {
+	switch {
+	case len(in.Personality) > 0:
 		return fail(bad("Personality files are not taken by a rebuild here."))
+	case in.Preserve:
+		return fail(bad("The current driver does not support preserving ephemeral partitions."))
+	case len(in.Certs) > 0:
+		return fail(bad(noCertificates))
 	}
 	u := compute.Rebuild{ImageID: image, Name: in.Name, Description: in.Description.Ptr(), Hostname: in.Hostname, DiskConfig: in.DiskConfig, AccessIPv4: in.AccessIPv4, AccessIPv6: in.AccessIPv6,
 		UserData: in.UserData.Ptr(), Metadata: in.Metadata}

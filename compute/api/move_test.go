@@ -139,11 +139,19 @@ func TestMovesAreRefused(t *testing.T) {
 			{"admin", "2.14", `{"evacuate": {"host": "h9"}}`, 404},
 			{"p1", "2.1", `{"rebuild": {"imageRef": "none"}}`, 400},
 			{"p2", "2.1", `{"rebuild": {"imageRef": "` + computetest.ImageID + `"}}`, 404},
+			{"p1", "2.1", `{"rebuild": {"imageRef": "` + computetest.ImageID + `", "preserve_ephemeral": true}}`, 400},
+			{"p1", "2.63", `{"rebuild": {"imageRef": "` + computetest.ImageID + `", "trusted_image_certificates": ["` + computetest.ImageID + `"]}}`, 400},
 		} {
 			a := c.do("POST", act, x.token, x.version, x.body)
 			require.Equal(t, x.code, a.code, "%s %s: %s", x.version, x.body, a.raw)
 		}
+		require.Zero(t, c.Reach(id, "ACTIVE").Build, "nothing was made anew")
+		a := c.do("POST", act, "p1", "2.63", `{"rebuild": {"imageRef": "`+computetest.ImageID+`", "preserve_ephemeral": false, "trusted_image_certificates": null}}`)
+		require.Equal(t, 202, a.code, a.raw)
 		c.Reach(id, "ACTIVE")
+		a = c.do("POST", "/v2.1/servers", "p1", "2.63", `{"server": {"name": "vm", "imageRef": "`+computetest.ImageID+`", "flavorRef": "`+flavor+`", "networks": "none",
+			"trusted_image_certificates": ["`+computetest.ImageID+`"]}}`)
+		c.fails(400, "badRequest", "Image certificate validation is not supported here: trusted_image_certificates can't be given.", a)
 	})
 }
 

@@ -109,6 +109,9 @@ func (a *api) create(r *rest.Request, b *createBody) (any, error) {
 	if n.Max == 0 && n.Min > 1 {
 		n.Max = n.Min
 	}
+	if len(in.Certificates) > 0 {
+		return nil, bad(noCertificates)
+	}
 	if err := injectedFiles(in.Personality, &n); err != nil {
 		return nil, err
 	}

@@ -76,8 +76,10 @@ type Mover interface {
 	Files(ctx context.Context, id string) ([]File, error)
 	// OpenFile reads one of them.
 	OpenFile(ctx context.Context, id, name string) (io.ReadCloser, error)
-	// Receive makes the server out of the files of a peer and leaves it off, its root
-	// disk at least as large as spec says. Called again after a crash it starts over.
+	// Receive makes the server out of the files of a peer and leaves it off. Its root and
+	// ephemeral disks are at least as large as spec says, with what was on them; its swap
+	// disk is of that size, and empty where that is another. Called again after a crash it
+	// starts over.
 	Receive(ctx context.Context, spec Spec, from Peer) error
 	// Prepare makes ready for a guest that comes running, and returns what the source's
 	// driver must know to send it. Until the guest is here the instance is Partial.

@@ -23,10 +23,8 @@ type Host struct {
 	Arch       string
 	Type       string
 	Free       placement.Free
-	// Moves says that servers can move to it.
+	// Moves says that servers can move to it and from it.
 	Moves bool
-	// Building is how many servers are on their way there.
-	Building int
 }
 
 // Request is what is wanted.
@@ -36,10 +34,10 @@ type Request struct {
 	Host string
 	// Not lists hosts that failed already.
 	Not []string
-	// From is the host that the server moves from, by means of the hosts' own; "" is a
-	// new server. FromType is its hypervisor's type.
-	From, FromType string
-	Resources      placement.Resources
+	// From is the host that the server moves from, by means of the hosts' own; nil is a
+	// server that is built.
+	From      *Host
+	Resources placement.Resources
 	// Image properties: architecture, hypervisor type.
 	Image map[string]string
 	// Group is the server's group; nil is none.
@@ -106,12 +104,14 @@ func Filters() []Filter {
 		{"RetryFilter", func(h *Host, r *Request) (bool, string) { return !slices.Contains(r.Not, h.Name), "failed before" }},
 		{"MigrationFilter", func(h *Host, r *Request) (bool, string) {
 			switch {
-			case r.From == "":
-			case h.Name == r.From:
+			case r.From == nil:
+			case h.Name == r.From.Name:
 				return false, "is where it is"
+			case !r.From.Moves:
+				return false, "can't get it from " + r.From.Name + ", which is not set up for servers that move"
 			case !h.Moves:
 				return false, "is not set up for servers that move"
-			case h.Type != r.FromType:
+			case h.Type != r.From.Type:
 				return false, "has another hypervisor"
 			}
 			return true, ""
@@ -158,7 +158,7 @@ type Result struct {
 }
 
 // Choose filters and weighs. What a soft group policy asks for comes first, then
-// hosts with more free memory, and fewer servers on their way. It changes no host.
+// hosts with more free memory. It changes no host.
 func Choose(hosts []*Host, r Request, filters []Filter) Result {
 	left := slices.Clone(hosts)
 	var res Result
@@ -184,7 +184,7 @@ func Choose(hosts []*Host, r Request, filters []Filter) Result {
 		ws[i] = weighed{h, r.Group.wants(h.Name), h.Free.Inventory[placement.MemoryMB].Capacity() - h.Free.Used[placement.MemoryMB]}
 	}
 	slices.SortStableFunc(ws, func(a, b weighed) int {
-		return cmp.Or(cmp.Compare(b.wanted, a.wanted), cmp.Compare(b.freeMB, a.freeMB), cmp.Compare(a.Building, b.Building), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(b.wanted, a.wanted), cmp.Compare(b.freeMB, a.freeMB), cmp.Compare(a.Name, b.Name))
 	})
 	for i := range ws {
 		left[i] = ws[i].Host

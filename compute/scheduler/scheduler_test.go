@@ -38,14 +38,18 @@ func TestChoose(t *testing.T) {
 		"a zone":                         {[]scheduler.Host{small, host("far", 9000, func(h *scheduler.Host) { h.Zone = "mars" })}, scheduler.Request{Zone: "mars"}, []string{"far"}, "small in zone nova"},
 		"the image's architecture":       {[]scheduler.Host{small}, scheduler.Request{Image: map[string]string{"hw_architecture": "aarch64"}}, nil, "ImagePropertiesFilter (start: 1, end: 0: small architecture x86_64)"},
 		"not disabled, not down":         {[]scheduler.Host{host("off", 1, func(h *scheduler.Host) { h.Disabled = true }), host("dead", 1, func(h *scheduler.Host) { h.Up = false })}, scheduler.Request{}, nil, "ComputeFilter (start: 2, end: 0: off disabled; dead down)"},
-		"fewer on their way":             {[]scheduler.Host{host("a", 1, func(h *scheduler.Host) { h.Building = 1 }), host("b", 1)}, scheduler.Request{}, []string{"b", "a"}, ""},
-		"apart":                          {[]scheduler.Host{small, big}, group("anti-affinity", 1, map[string]int{"big": 1}), []string{"small"}, "ServerGroupAntiAffinityFilter (start: 2, end: 1: big has 1 of the group already)"},
-		"apart, two by two":              {[]scheduler.Host{small, big}, group("anti-affinity", 2, map[string]int{"big": 1}), []string{"big", "small"}, ""},
-		"together":                       {[]scheduler.Host{small, big}, group("affinity", 1, map[string]int{"small": 1}), []string{"small"}, "ServerGroupAffinityFilter (start: 2, end: 1: big has none of the group)"},
-		"together, the first":            {[]scheduler.Host{small, big}, group("affinity", 1, nil), []string{"big", "small"}, ""},
-		"rather apart":                   {[]scheduler.Host{small, big}, group("soft-anti-affinity", 1, map[string]int{"big": 2, "small": 1}), []string{"small", "big"}, ""},
-		"rather together":                {[]scheduler.Host{small, big}, group("soft-affinity", 1, map[string]int{"small": 1}), []string{"small", "big"}, ""},
-		"no hosts":                       {nil, scheduler.Request{}, nil, "there are no hosts"},
+		"built anew, wherever":           {[]scheduler.Host{host("still", 1), mover("a", "KVM")}, scheduler.Request{}, []string{"a", "still"}, ""},
+		"a move": {[]scheduler.Host{mover("home", "KVM"), host("still", 1), mover("other", "QEMU"), mover("a", "KVM")}, scheduler.Request{From: from("home", true)}, []string{"a"},
+			"MigrationFilter (start: 4, end: 1: home is where it is; still is not set up for servers that move; other has another hypervisor)"},
+		"a move from where none can be": {[]scheduler.Host{mover("a", "KVM")}, scheduler.Request{From: from("home", false)}, nil,
+			"MigrationFilter (start: 1, end: 0: a can't get it from home, which is not set up for servers that move)"},
+		"apart":               {[]scheduler.Host{small, big}, group("anti-affinity", 1, map[string]int{"big": 1}), []string{"small"}, "ServerGroupAntiAffinityFilter (start: 2, end: 1: big has 1 of the group already)"},
+		"apart, two by two":   {[]scheduler.Host{small, big}, group("anti-affinity", 2, map[string]int{"big": 1}), []string{"big", "small"}, ""},
+		"together":            {[]scheduler.Host{small, big}, group("affinity", 1, map[string]int{"small": 1}), []string{"small"}, "ServerGroupAffinityFilter (start: 2, end: 1: big has none of the group)"},
+		"together, the first": {[]scheduler.Host{small, big}, group("affinity", 1, nil), []string{"big", "small"}, ""},
+		"rather apart":        {[]scheduler.Host{small, big}, group("soft-anti-affinity", 1, map[string]int{"big": 2, "small": 1}), []string{"small", "big"}, ""},
+		"rather together":     {[]scheduler.Host{small, big}, group("soft-affinity", 1, map[string]int{"small": 1}), []string{"small", "big"}, ""},
+		"no hosts":            {nil, scheduler.Request{}, nil, "there are no hosts"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			hosts := make([]*scheduler.Host, len(tc.hosts))
@@ -63,6 +67,17 @@ func TestChoose(t *testing.T) {
 			}
 		})
 	}
+}
+
+// mover is a host that servers can move to.
+func mover(name, hypervisor string) scheduler.Host {
+	return host(name, 1, func(h *scheduler.Host) { h.Moves, h.Type = true, hypervisor })
+}
+
+func from(name string, moves bool) *scheduler.Host {
+	h := mover(name, "KVM")
+	h.Moves = moves
+	return &h
 }
 
 func group(policy string, most int, members map[string]int) scheduler.Request {

@@ -204,17 +204,11 @@ func (d *Driver) awaitJob(ctx context.Context, dom *lv.Domain, progress func(hyp
 		return nil
 	}
 	done := make(chan error, 1)
-	stop := make(chan struct{})
-	defer close(stop)
 	go func() {
 		t := time.NewTicker(200 * time.Millisecond)
 		defer t.Stop()
 		for busy() {
-			select {
-			case <-t.C:
-			case <-stop:
-				return
-			}
+			<-t.C
 		}
 		done <- nil
 	}()

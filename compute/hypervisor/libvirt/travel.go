@@ -128,7 +128,8 @@ func (d *disks) expect(ctx context.Context, spec hypervisor.Spec, from hyperviso
 }
 
 // take copies all that a server has on a host where it is off, and makes it what spec
-// says: its root disk grows, its swap disk is made anew where its size is another.
+// says: its root and ephemeral disks grow (what is on them does not: that is the guest's),
+// its swap disk is made anew where its size is another.
 func (d *disks) take(ctx context.Context, spec hypervisor.Spec, from hypervisor.Peer) error {
 	files, err := from.Files(ctx)
 	if err != nil {

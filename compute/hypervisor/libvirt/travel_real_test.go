@@ -5,6 +5,7 @@ package libvirt
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -103,6 +104,25 @@ func TestDisksTravel(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, size, info.Size(), name)
 	}
+	// What is on an ephemeral disk stays on it while it grows.
+	written, third := []byte("the guest's own"), hostDisks(t)
+	f, err := os.OpenFile(to.path("vm", ephemeralFile), os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt(written, 1<<29)
+	require.NoError(t, errors.Join(err, f.Close()))
+	require.NoError(t, third.begin("vm"))
+	require.NoError(t, third.take(t.Context(), hypervisor.Spec{ID: "vm", RootGB: 1, SwapMB: 2, EphemeralGB: 2}, &neighbour{d: to, id: "vm"}))
+	f, err = os.Open(third.path("vm", ephemeralFile))
+	require.NoError(t, err)
+	defer f.Close()
+	got := make([]byte, len(written))
+	_, err = f.ReadAt(got, 1<<29)
+	require.NoError(t, err)
+	require.Equal(t, written, got)
+	info, err := f.Stat()
+	require.NoError(t, err)
+	require.EqualValues(t, 2<<30, info.Size())
+
 	spec.SwapMB, spec.EphemeralGB = 0, 0
 	require.NoError(t, to.take(t.Context(), spec, p))
 	require.False(t, to.has("vm", ephemeralFile))

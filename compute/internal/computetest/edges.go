@@ -56,6 +56,7 @@ type Networks struct {
 	held  bool
 	fail  error
 	port  func()
+	bind  func(op, host string) error
 }
 
 // NewNetworks makes an empty one.
@@ -199,7 +200,7 @@ func (n *Networks) Unplug(ctx context.Context, _, server, port string) error {
 
 // BindPorts implements compute.Networks.
 func (n *Networks) BindPorts(ctx context.Context, _, server, host string) error {
-	return n.rebind(ctx, server, func(_ string, b portHosts) (portHosts, error) {
+	return n.rebind(ctx, server, "bind", host, func(_ string, b portHosts) (portHosts, error) {
 		if b.active != host && !slices.Contains(b.inactive, host) {
 			b.inactive = append(slices.Clone(b.inactive), host)
 		}
@@ -209,7 +210,7 @@ func (n *Networks) BindPorts(ctx context.Context, _, server, host string) error 
 
 // ActivatePorts implements compute.Networks.
 func (n *Networks) ActivatePorts(ctx context.Context, _, server, host string) error {
-	return n.rebind(ctx, server, func(port string, b portHosts) (portHosts, error) {
+	return n.rebind(ctx, server, "activate", host, func(port string, b portHosts) (portHosts, error) {
 		switch {
 		case b.active == host:
 			return b, nil
@@ -222,7 +223,7 @@ func (n *Networks) ActivatePorts(ctx context.Context, _, server, host string) er
 
 // UnbindPorts implements compute.Networks.
 func (n *Networks) UnbindPorts(ctx context.Context, _, server, host string) error {
-	return n.rebind(ctx, server, func(_ string, b portHosts) (portHosts, error) {
+	return n.rebind(ctx, server, "unbind", host, func(_ string, b portHosts) (portHosts, error) {
 		b.inactive = without(b.inactive, host)
 		return b, nil
 	})
@@ -232,9 +233,17 @@ func without(hosts []string, host string) []string {
 	return slices.DeleteFunc(slices.Clone(hosts), func(h string) bool { return h == host })
 }
 
-func (n *Networks) rebind(ctx context.Context, server string, f func(port string, b portHosts) (portHosts, error)) error {
+func (n *Networks) rebind(ctx context.Context, server, op, host string, f func(port string, b portHosts) (portHosts, error)) error {
 	if err := store.Outside(ctx); err != nil {
 		return err
+	}
+	n.mu.Lock()
+	hook := n.bind
+	n.mu.Unlock()
+	if hook != nil {
+		if err := hook(op, host); err != nil {
+			return err
+		}
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -288,4 +297,12 @@ func (n *Networks) OnPort(f func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.port = f
+}
+
+// OnBind has f asked before each BindPorts ("bind"), ActivatePorts ("activate") and
+// UnbindPorts ("unbind"): an error that it returns is the call's.
+func (n *Networks) OnBind(f func(op, host string) error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.bind = f
 }
