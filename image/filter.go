@@ -25,7 +25,7 @@ func (s *Service) List(ctx context.Context, q nacre.Query) ([]Image, error) {
 	if err := s.enforce(ctx, "get_images", &Image{OwnerID: c.ProjectID}); err != nil {
 		return nil, err
 	}
-	w, visible, err := s.filter(ctx, c, q)
+	w, err := s.filter(ctx, c, q)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func (s *Service) List(ctx context.Context, q nacre.Query) ([]Image, error) {
 		// As glance: equal ones newest first, unless sorted upwards.
 		order = append(order, store.Order{Column: "created_at", Desc: len(order) == 0 || order[len(order)-1].Desc})
 	}
-	ims, err := s.images.Page(ctx, store.Select{Where: w, Order: order, Limit: q.Limit}, q.Marker, visible)
+	ims, err := s.images.Page(ctx, store.Select{Where: w, Order: order, Limit: q.Limit}, q.Marker, s.visible(ctx, c))
 	if errors.Is(err, store.ErrNoRow) {
 		return nil, nacre.Errorf(nacre.Invalid, "", "Invalid marker: %s could not be found.", q.Marker)
 	}
@@ -50,7 +50,18 @@ func (s *Service) List(ctx context.Context, q nacre.Query) ([]Image, error) {
 	return ims, err
 }
 
-func (s *Service) filter(ctx context.Context, c *nacre.Caller, q nacre.Query) (w, visible store.Where, err error) {
+// visible are the images that the caller may see by their ids (as Get has it): any of
+// them may be a marker, as in glance, whatever the list is of.
+func (s *Service) visible(ctx context.Context, c *nacre.Caller) store.Where {
+	if s.isAdmin(ctx) {
+		return store.All()
+	}
+	return store.Or(store.Eq("owner", c.ProjectID), store.In("visibility", []string{"public", "community"}),
+		store.And(store.Eq("visibility", "shared"), store.InSelect("id", s.members, "image_id", store.Eq("member_id", c.ProjectID))))
+}
+
+// filter is what a list is of.
+func (s *Service) filter(ctx context.Context, c *nacre.Caller, q nacre.Query) (store.Where, error) {
 	mine := store.Eq("owner", c.ProjectID)
 	membership := store.Eq("member_id", c.ProjectID)
 	if v, _ := q.Get("member_status"); v != "all" {
@@ -59,10 +70,9 @@ func (s *Service) filter(ctx context.Context, c *nacre.Caller, q nacre.Query) (w
 		}
 		membership = store.And(membership, store.Eq("status", v))
 	}
-	visible = store.Or(mine, store.Eq("visibility", "public"), store.And(store.Eq("visibility", "shared"), store.InSelect("id", s.members, "image_id", membership)))
-	admin := s.isAdmin(ctx)
-	if admin {
-		visible = store.Not(store.And(store.Eq("visibility", "community"), store.Not(mine)))
+	listed := store.Or(mine, store.Eq("visibility", "public"), store.And(store.Eq("visibility", "shared"), store.InSelect("id", s.members, "image_id", membership)))
+	if s.isAdmin(ctx) {
+		listed = store.Not(store.And(store.Eq("visibility", "community"), store.Not(mine)))
 	}
 	hidden := false
 	ws := []store.Where{}
@@ -72,33 +82,33 @@ func (s *Service) filter(ctx context.Context, c *nacre.Caller, q nacre.Query) (w
 		case "visibility":
 			switch v {
 			case "all":
-				visible = store.Or(visible, store.Eq("visibility", "community"))
+				listed = store.Or(listed, store.Eq("visibility", "community"))
 			case "community":
-				visible = store.Eq("visibility", v)
+				listed = store.Eq("visibility", v)
 			case "public", "private", "shared":
 				ws = append(ws, store.Eq("visibility", v))
 			default:
-				return w, visible, nacre.Errorf(nacre.Invalid, "", "Invalid visibility value: %s", v)
+				return store.Where{}, nacre.Errorf(nacre.Invalid, "", "Invalid visibility value: %s", v)
 			}
 		case "os_hidden":
 			if v := strings.ToLower(v); v != "true" && v != "false" {
-				return w, visible, boolFilter(f)
+				return store.Where{}, boolFilter(f)
 			}
 			hidden = strings.EqualFold(v, "true")
 		case "protected":
 			if v != "true" && v != "false" {
-				return w, visible, boolFilter(f)
+				return store.Where{}, boolFilter(f)
 			}
 			ws = append(ws, store.Eq("protected", v == "true"))
 		default:
 			w, err := s.filterOne(f)
 			if err != nil {
-				return w, visible, err
+				return w, err
 			}
 			ws = append(ws, w)
 		}
 	}
-	return store.And(append(ws, visible, store.Eq("os_hidden", hidden))...), visible, nil
+	return store.And(append(ws, listed, store.Eq("os_hidden", hidden))...), nil
 }
 
 func boolFilter(f nacre.Filter) error {

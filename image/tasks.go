@@ -121,10 +121,11 @@ func (s *Service) Tasks(ctx context.Context, q nacre.Query) ([]Task, error) {
 	if err := s.taskAccess(ctx, "get_tasks"); err != nil {
 		return nil, err
 	}
-	var ws []store.Where
+	visible := store.All()
 	if !s.isAdmin(ctx) {
-		ws = append(ws, store.Eq("owner", nacre.CallerFrom(ctx).ProjectID))
+		visible = store.Eq("owner", nacre.CallerFrom(ctx).ProjectID)
 	}
+	ws := []store.Where{visible}
 	for _, f := range q.Filters {
 		switch f.Name {
 		case "status":
@@ -151,7 +152,7 @@ func (s *Service) Tasks(ctx context.Context, q nacre.Query) ([]Task, error) {
 	if len(order) == 0 {
 		order = append(order, store.Order{Column: "created_at", Desc: true})
 	}
-	ts, err := s.tasks.Page(ctx, store.Select{Where: store.And(ws...), Order: order, Limit: q.Limit}, q.Marker)
+	ts, err := s.tasks.Page(ctx, store.Select{Where: store.And(ws...), Order: order, Limit: q.Limit}, q.Marker, visible)
 	if errors.Is(err, store.ErrNoRow) {
 		return nil, invalid("Invalid marker: %s could not be found.", q.Marker)
 	}

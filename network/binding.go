@@ -280,7 +280,7 @@ func (s *Service) rebindServer(ctx context.Context, rule, project, server string
 		if err := store.Lock(ctx, s.c.Engine, "server/"+server); err != nil {
 			return err
 		}
-		ps, err := s.ports.Where(ctx, store.Eq("device_id", server), store.Eq("served", true), store.Eq("project_id", project))
+		ps, err := s.served(ctx, project, server)
 		if err != nil {
 			return err
 		}
@@ -294,4 +294,11 @@ func (s *Service) rebindServer(ctx context.Context, rule, project, server string
 		}
 		return nil
 	})
+}
+
+// served are a server's ports, by their networks: whoever changes several holds one
+// network after the other.
+func (s *Service) served(ctx context.Context, project, server string, ws ...store.Where) ([]Port, error) {
+	ws = append(ws, store.Eq("device_id", server), store.Eq("served", true), store.Eq("project_id", project))
+	return s.ports.Select(ctx, store.Select{Where: store.And(ws...), Order: []store.Order{{Column: "network_id"}}})
 }

@@ -27,9 +27,10 @@
 // rules name as remote. Its status is what the host of its active binding says.
 //
 // A router with its networks goes to one host: of those that live, are not disabled and
-// have the gateway's physical network, the one with the fewest routers. It stays there
-// until that host is disabled or has not been heard for HostTimeout while others were;
-// then it moves, once, however many processes look. The old host gets a tombstone, and
+// have the gateway's physical network, the one with the fewest routers. Where none has
+// that, it goes to one that serves its inner networks, and leaves it for the first that
+// does. Else it stays until its host is disabled or has not been heard for HostTimeout
+// while others were; then it moves, once, however many processes look. The old host gets a tombstone, and
 // when it has let go of its copy the new one tells the neighbours again where the
 // router's addresses are.
 //

@@ -136,15 +136,32 @@ func (s *Service) onlyNetwork(ctx context.Context, project, mode string) ([]Serv
 	return nil, nil
 }
 
-// checkServerGroups turns names or ids of groups into ids.
+// checkServerGroups turns names or ids of groups into ids. A project's default group is
+// made when it is missing.
 func (s *Service) checkServerGroups(ctx context.Context, want ServerNetworks) ([]string, error) {
-	names := want.SecurityGroups
-	if len(names) == 0 {
-		names = []string{"default"}
-	}
 	mine, err := s.groups.Where(ctx, store.Eq("project_id", want.ProjectID))
 	if err != nil {
 		return nil, err
+	}
+	return GroupIDs(want.SecurityGroups, mine, func(name string) (id string, err error) {
+		if name != "default" {
+			return "", nil
+		}
+		err = s.tx(ctx, func(ctx context.Context) error {
+			g, err := s.defaultGroup(ctx, want.ProjectID)
+			id = g.ID
+			return err
+		})
+		return id, err
+	})
+}
+
+// GroupIDs turns names or ids of a project's groups into ids, as nova does for a server;
+// no names are the default group's. missing, if given, is asked for a group that is not
+// among the project's, and says "" when there is none.
+func GroupIDs(names []string, mine []SecurityGroup, missing func(name string) (id string, err error)) ([]string, error) {
+	if len(names) == 0 {
+		names = []string{"default"}
 	}
 	var ids []string
 	for _, name := range names {
@@ -158,22 +175,23 @@ func (s *Service) checkServerGroups(ctx context.Context, want ServerNetworks) ([
 				hits = append(hits, g.ID)
 			}
 		}
-		switch {
-		case len(hits) == 0 && name == "default":
-			err := s.tx(ctx, func(ctx context.Context) error {
-				g, err := s.defaultGroup(ctx, want.ProjectID)
-				hits = []string{g.ID}
-				return err
-			})
+		if len(hits) == 0 && missing != nil {
+			id, err := missing(name)
 			if err != nil {
 				return nil, err
 			}
-		case len(hits) == 0:
+			if id != "" {
+				hits = []string{id}
+			}
+		}
+		switch len(hits) {
+		case 0:
 			return nil, nacre.Errorf(nacre.Invalid, "SecurityGroupNotFound", "Security group %s not found.", name)
-		case len(hits) > 1:
+		case 1:
+			ids = append(ids, hits[0])
+		default:
 			return nil, nacre.Errorf(nacre.Conflict, "NoUniqueMatch", "Multiple security groups found matching '%s'. Use an ID to be more specific.", name)
 		}
-		ids = append(ids, hits...)
 	}
 	slices.Sort(ids)
 	return slices.Compact(ids), nil
@@ -377,11 +395,11 @@ func (s *Service) ReleaseServerPorts(ctx context.Context, project, server, port 
 		return err
 	}
 	return s.tx(ctx, func(ctx context.Context) error {
-		w := store.And(store.Eq("device_id", server), store.Eq("served", true), store.Eq("project_id", project))
+		w := store.All()
 		if port != "" {
-			w = store.And(w, store.Eq("id", port))
+			w = store.Eq("id", port)
 		}
-		ps, err := s.ports.Where(ctx, w)
+		ps, err := s.served(ctx, project, server, w)
 		if err != nil {
 			return err
 		}
@@ -421,7 +439,7 @@ func (s *Service) SetServerGroup(ctx context.Context, project, server, group str
 		}
 		return err
 	}
-	ps, err := s.ports.Where(ctx, store.Eq("device_id", server), store.Eq("served", true), store.Eq("project_id", project))
+	ps, err := s.served(ctx, project, server)
 	if err != nil {
 		return err
 	}

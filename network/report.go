@@ -180,6 +180,9 @@ func (s *Service) takeState(ctx context.Context, in *heard, st dataplane.State) 
 				return err
 			}
 		}
+		if err := s.holdObject(ctx, st.Ref); err != nil {
+			return err
+		}
 		p, err := s.places.GetForUpdate(ctx, key)
 		if errors.Is(err, store.ErrNoRow) {
 			return nil
@@ -239,6 +242,24 @@ func (s *Service) takeState(ctx context.Context, in *heard, st dataplane.State) 
 		s.tellPort(ctx, name, &p)
 	}
 	return nil
+}
+
+// holdObject takes, before its place, an object whose own row what a host says may
+// change: as those do who change it.
+func (s *Service) holdObject(ctx context.Context, r dataplane.Ref) error {
+	switch r.Kind {
+	case dataplane.KindRouter:
+		if err := store.Lock(ctx, s.c.Engine, "router/"+r.ID); err != nil {
+			return err
+		}
+	case dataplane.KindPort:
+	default:
+		return nil
+	}
+	if _, err := s.generation(ctx, r.Kind, r.ID); !isGone(err) {
+		return err
+	}
+	return nil // its tombstone is left
 }
 
 // showState puts what a host says into the object's status.

@@ -1,7 +1,9 @@
 package network
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -37,7 +39,8 @@ func (s *Service) settleRouter(ctx context.Context, id, left string) error {
 	if err != nil {
 		return err
 	}
-	if to != r.Host {
+	from := r.Host
+	if to != from {
 		if err := s.moveRouter(ctx, &r, legs, to); err != nil {
 			return err
 		}
@@ -46,10 +49,13 @@ func (s *Service) settleRouter(ctx context.Context, id, left string) error {
 			return err
 		}
 	}
-	if left == "" || r.Host == "" {
+	// Where it moved, only the networks of its legs went along. One that an earlier
+	// release placed was where it is.
+	had := cmp.Or(from, r.Host)
+	if left == "" || had == "" {
 		return nil
 	}
-	return s.sweep(ctx, r.Host, left, nil)
+	return s.sweep(ctx, had, left, nil)
 }
 
 // hostFor is where a router is to be: where it is, unless that has no way to the
@@ -156,14 +162,19 @@ func (s *Service) placeRouter(ctx context.Context, r *Router, legs []Port) error
 			continue
 		}
 		done[l.NetworkID] = true
-		if err := s.place(ctx, r.Host, dataplane.KindNetwork, l.NetworkID); err != nil {
-			return err
+		if r.Host != "" {
+			if err := s.place(ctx, r.Host, dataplane.KindNetwork, l.NetworkID); err != nil {
+				return err
+			}
 		}
 		for _, p := range elsewhere {
 			if err := s.sweep(ctx, p.Host, l.NetworkID, nil); err != nil {
 				return err
 			}
 		}
+	}
+	if r.Host == "" {
+		return nil
 	}
 	gen, err := s.bump(ctx, dataplane.KindRouter, r.ID, 0)
 	if err != nil {
@@ -193,8 +204,9 @@ func (s *Service) moveRouter(ctx context.Context, r *Router, legs []Port, to str
 	return s.placeRouter(ctx, r, legs)
 }
 
-// watchRouters moves the routers of hosts that died or were disabled to others, and
-// finds hosts for those that have none, until ctx ends.
+// watchRouters moves the routers of hosts that died, were disabled or do not lead to
+// their gateway's network to others, and finds hosts for those that have none, until ctx
+// ends.
 func (s *Service) watchRouters(ctx context.Context) {
 	hearing := time.Now()
 	for {
@@ -237,27 +249,47 @@ func (s *Service) lookAfterRouters(ctx context.Context, hearing time.Time) (time
 	if !s.c.KeepRouters && now.Sub(hearing) >= s.c.HostTimeout {
 		unfit = store.Or(unfit, store.LessEq("seen_at", now.Add(-s.c.HostTimeout)))
 	}
-	rs, err := s.routers.Where(ctx, store.Or(store.InSelect("host", s.hosts, "name", unfit),
-		store.And(store.Eq("host", ""), store.Eq("unhosted", false), store.InSelect("id", s.ports, "device_id", store.In("device_owner", routerOwners)))))
+	hosts, err := s.hosts.Where(ctx, s.fit(now))
+	if err != nil || len(hosts) == 0 {
+		return hearing, err // there is nowhere to go
+	}
+	astray, err := s.astray(ctx, hosts)
 	if err != nil {
 		return hearing, err
 	}
-	if len(rs) == 0 {
-		return hearing, nil
-	}
-	if some, err := s.hosts.Exists(ctx, s.fit(now)); err != nil || !some {
-		return hearing, err // there is nowhere to go
-	}
+	rs, err := s.routers.Where(ctx, store.Or(store.InSelect("host", s.hosts, "name", unfit), astray,
+		store.And(store.Eq("host", ""), store.Eq("unhosted", false), store.InSelect("id", s.ports, "device_id", store.In("device_owner", routerOwners)))))
 	for _, r := range rs {
-		if err := s.rehost(ctx, r.ID, r.Host); err != nil {
-			return hearing, err
-		}
+		err = errors.Join(err, s.rehost(ctx, r.ID, r.Host))
 	}
-	return hearing, nil
+	return hearing, err
 }
 
-// rehost moves a router away from a host that can't have it, or finds one for it, if it
-// is still there and another can.
+// astray are the routers on hosts that have no way to the network of their gateway,
+// where another of these hosts has one.
+func (s *Service) astray(ctx context.Context, hosts []Host) (store.Where, error) {
+	none := store.Not(store.All())
+	nets, err := s.networks.Where(ctx, store.Ne("physical_network", ""), store.InSelect("id", s.routers, "gateway_network_id", store.Ne("host", "")))
+	if err != nil {
+		return none, err
+	}
+	out := []store.Where{none}
+	for _, n := range nets {
+		var without []string
+		for _, h := range hosts {
+			if !leadsTo(h, n.Physical) {
+				without = append(without, h.Name)
+			}
+		}
+		if len(without) > 0 && len(without) < len(hosts) {
+			out = append(out, store.And(store.Eq("gateway_network_id", n.ID), store.In("host", without)))
+		}
+	}
+	return store.Or(out...), nil
+}
+
+// rehost moves a router away from a host that can't have it or does not lead to its
+// gateway's network, or finds one for it, if it is still there and another can.
 func (s *Service) rehost(ctx context.Context, id, from string) error {
 	return s.tx(ctx, func(ctx context.Context) error {
 		if err := store.Lock(ctx, s.c.Engine, "router/"+id); err != nil {
@@ -274,7 +306,11 @@ func (s *Service) rehost(ctx context.Context, id, from string) error {
 			return s.settleRouter(ctx, id, "")
 		}
 		h, err := s.hosts.One(ctx, store.Eq("name", from))
-		if err != nil || h.AdminUp && s.Up(h) {
+		if err != nil {
+			return err
+		}
+		physical, err := s.gatewayPhysical(ctx, &r)
+		if err != nil || h.AdminUp && s.Up(h) && leadsTo(h, physical) {
 			return err
 		}
 		to, leads, err := s.chooseHost(ctx, &r)

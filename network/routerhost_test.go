@@ -2,6 +2,8 @@ package network_test
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/network"
 	"github.com/nacre-cloud/nacre/network/dataplane/fake"
+	"github.com/nacre-cloud/nacre/store"
 )
 
 // at is the host that has a router.
@@ -225,5 +228,120 @@ func TestRoutersByHand(t *testing.T) {
 		require.Equal(t, "node1", c.at(s.router.ID))
 		c.rest()
 		require.ElementsMatch(t, routed, one.has(t, s.names))
+	})
+}
+
+// A host without the gateway's network serves a router's inner networks while there is no
+// other; the router goes where the gateway's is as soon as it can.
+func TestRoutersComeBackToTheirGateway(t *testing.T) {
+	each(t, func(t *testing.T, c *cloud) {
+		one := c.host("node1", nil)
+		inner, err := fake.New(fake.Config{Physical: []string{}})
+		require.NoError(t, err)
+		three := c.host("node3", inner)
+		s := c.site()
+		c.rest()
+		one.stop()
+		wait(10 * time.Minute)
+		require.Equal(t, "node3", c.at(s.router.ID))
+
+		// One that gets its gateway meanwhile, and one that has no gateway.
+		late, err := c.CreateRouter(c.alice, network.Router{Std: network.Std{Name: "late"}, AdminUp: true}, &network.GatewayChange{NetworkID: s.ext.ID})
+		require.NoError(t, err)
+		require.Equal(t, "node3", c.at(late.ID))
+		plain, err := c.CreateRouter(c.alice, network.Router{Std: network.Std{Name: "plain"}, AdminUp: true}, nil)
+		require.NoError(t, err)
+		n := c.network(c.alice, "more")
+		_, err = c.AddInterface(c.alice, plain.ID, c.subnet(c.alice, n, "10.9.0.0/24").ID, "")
+		require.NoError(t, err)
+		s.names[late.ID], s.names[plain.ID], s.names[n.ID] = "late", "plain", "more"
+
+		c.host("node1", one.Driver)
+		wait(10 * time.Minute)
+		require.Equal(t, "node1", c.at(s.router.ID))
+		require.Equal(t, "node1", c.at(late.ID))
+		require.Equal(t, "node3", c.at(plain.ID))
+		c.rest()
+		require.ElementsMatch(t, append([]string{"router late"}, routed...), one.has(t, s.names))
+		require.ElementsMatch(t, []string{"network more", "router plain"}, three.has(t, s.names))
+	})
+}
+
+// A router that moves because its gateway's network changes leaves nothing behind.
+func TestRouterLeavesWithItsOldGateway(t *testing.T) {
+	each(t, func(t *testing.T, c *cloud) {
+		admin, err := network.New(network.Config{Engine: c.engine, Bus: c.bus, Physical: []string{"public", "other"}})
+		require.NoError(t, err)
+		here, err := fake.New(fake.Config{Physical: []string{"public"}})
+		require.NoError(t, err)
+		there, err := fake.New(fake.Config{Physical: []string{"other"}})
+		require.NoError(t, err)
+		three := c.host("node3", here)
+		two := c.host("node2", there)
+		s := c.site()
+		other, err := admin.CreateNetwork(c.admin, network.Network{Std: network.Std{Name: "other"}, AdminUp: true, External: true, Type: "flat", Physical: "other"})
+		require.NoError(t, err)
+		c.subnet(c.admin, other, "172.24.5.0/24")
+		c.rest()
+		require.Equal(t, "node3", c.at(s.router.ID))
+		require.ElementsMatch(t, routed, three.has(t, s.names))
+		_, err = c.UpdateRouter(c.alice, s.router.ID, network.RouterChange{Gateway: &network.GatewayChange{NetworkID: other.ID}})
+		require.NoError(t, err)
+		c.rest()
+		require.Equal(t, "node2", c.at(s.router.ID))
+		require.Empty(t, three.has(t, s.names))
+		s.names[other.ID] = "other"
+		require.ElementsMatch(t, []string{"network net", "network other", "router r"}, two.has(t, s.names))
+	})
+}
+
+// refusing is an engine that doesn't give out one router's row.
+type refusing struct {
+	store.Engine
+	router string
+}
+
+func (r *refusing) Unwrap() store.Engine { return r.Engine }
+
+func (r *refusing) Get(ctx context.Context, t *store.TableDef, id string, forUpdate bool) (store.Row, error) {
+	if t.Name == "router" && id == r.router {
+		return store.Row{}, errors.New("the row is damaged")
+	}
+	return r.Engine.Get(ctx, t, id, forUpdate)
+}
+
+// A router that can't be moved keeps no other from it.
+func TestOneRouterFailsToMove(t *testing.T) {
+	each(t, func(t *testing.T, c *cloud) {
+		one := c.host("node1", nil)
+		s := c.site()
+		r, err := c.CreateRouter(c.alice, network.Router{AdminUp: true}, &network.GatewayChange{NetworkID: s.ext.ID})
+		require.NoError(t, err)
+		c.rest()
+		c.stop()
+		ids := []string{s.router.ID, r.ID}
+		slices.Sort(ids)
+		next := c.restart(&refusing{c.engine, ids[0]})
+		next.host("node2", nil)
+		one.stop()
+		wait(10 * time.Minute)
+		require.Equal(t, "node1", c.at(ids[0]))
+		require.Equal(t, "node2", c.at(ids[1]))
+	})
+}
+
+// That a router leaves a host is told to no one whose tunnels stay as they are.
+func TestRouterLeavesQuietly(t *testing.T) {
+	each(t, func(t *testing.T, c *cloud) {
+		c.host("node1", nil)
+		two := c.host("node2", nil)
+		s := c.site()
+		c.port(c.admin, s.net, of("alice"), on("node1"))
+		c.port(c.admin, s.net, of("alice"), on("node2"))
+		c.rest()
+		before := two.messages(s.net.ID)
+		require.NoError(t, c.RemoveAgentRouter(c.admin, c.agentOf("node1"), s.router.ID))
+		c.rest()
+		require.Equal(t, before, two.messages(s.net.ID))
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/sha512"
 	"errors"
 	"hash"
+	"iter"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/objectstore/blob"
@@ -26,26 +27,32 @@ func (s *Service) Settings(ctx context.Context, r Ref) (map[string]string, error
 	return c.Meta, err
 }
 
-// maxNamesakes bounds SettingsNamed.
-const maxNamesakes = 100
+// namesakes is how many containers a statement of SettingsNamed reads.
+const namesakes = 100
 
-// SettingsNamed are the headers of containers of that name in whatever account, on the
-// same terms: a browser that asks about a bucket does not say whose it is.
-func (s *Service) SettingsNamed(ctx context.Context, container string) ([]map[string]string, error) {
-	cs, err := s.containers.Select(ctx, store.Select{Where: store.Eq("name", container), Limit: maxNamesakes})
-	if err != nil {
-		return nil, err
-	}
-	var out []map[string]string
-	for i := range cs {
-		switch err := s.live(ctx, cs[i].Account); {
-		case err == nil:
-			out = append(out, cs[i].Meta)
-		case !errors.Is(err, nacre.NotFound):
-			return nil, err
+// SettingsNamed are the headers of all containers of that name in accounts that are not
+// deleted, on the same terms: a browser that asks about a bucket does not say whose it
+// is. Each hundred costs a statement, so whoever has found what it wants stops.
+func (s *Service) SettingsNamed(ctx context.Context, container string) iter.Seq2[map[string]string, error] {
+	q := store.Select{Limit: namesakes, Where: store.And(store.Eq("name", container),
+		store.Not(store.InSelect("account", s.accounts, "name", store.Not(store.IsNull("deleted_at")))))}
+	return func(yield func(map[string]string, error) bool) {
+		for more := true; more; {
+			cs, err := s.containers.Select(ctx, q)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for i := range cs {
+				if !yield(cs[i].Meta, nil) {
+					return
+				}
+			}
+			if more = len(cs) == namesakes; more {
+				q.After = []any{cs[namesakes-1].ID}
+			}
 		}
 	}
-	return out, nil
 }
 
 // AccountSettings are the headers of an account, on the same terms.

@@ -124,15 +124,14 @@ func (s *Service) Namespaces(ctx context.Context, q nacre.Query) ([]Full, error)
 			return nil, err
 		}
 	}
-	var ws []store.Where
-	c := nacre.CallerFrom(ctx)
-	if !s.isAdmin(ctx) {
-		seen := store.Eq("visibility", "public")
+	visible := store.All()
+	if c := nacre.CallerFrom(ctx); !s.isAdmin(ctx) {
+		visible = store.Eq("visibility", "public")
 		if c.ProjectID != "" {
-			seen = store.Or(seen, store.Eq("owner", c.ProjectID))
+			visible = store.Or(visible, store.Eq("owner", c.ProjectID))
 		}
-		ws = append(ws, seen)
 	}
+	ws := []store.Where{visible}
 	for _, f := range q.Filters {
 		switch f.Name {
 		case "visibility":
@@ -164,7 +163,7 @@ func (s *Service) Namespaces(ctx context.Context, q nacre.Query) ([]Full, error)
 		}
 		marker = ns.ID
 	}
-	nss, err := s.namespaces.Page(ctx, store.Select{Where: store.And(ws...), Order: order, Limit: q.Limit}, marker)
+	nss, err := s.namespaces.Page(ctx, store.Select{Where: store.And(ws...), Order: order, Limit: q.Limit}, marker, visible)
 	if err != nil {
 		return nil, err
 	}

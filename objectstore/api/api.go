@@ -46,7 +46,7 @@ type Config struct {
 	Domains []string
 	// Alias is the name that a host name is an alias of (a resolver's LookupCNAME), for
 	// aliases of names below Domains; nil leaves names as they are. What it says is
-	// believed for a minute.
+	// believed for a minute, a *net.DNSError that IsNotFound too. Other errors say nothing.
 	Alias func(ctx context.Context, host string) (string, error)
 	// Origins may make cross-origin requests everywhere; containers have their own.
 	Origins []string
@@ -151,36 +151,17 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !c.remap() {
 		return
 	}
-	switch {
-	case c.path == "/info":
-		route = "/info"
-		c.info()
-		return
-	case c.path == "/healthcheck":
-		route = "/healthcheck"
-		c.text(http.StatusOK, "OK")
-		return
-	case c.path == "/crossdomain.xml", c.path == "/v1/crossdomain.xml":
-		route = "/crossdomain.xml"
-		c.crossdomain()
-		return
-	case strings.HasPrefix(c.path, "/recon/"):
-		route = "/recon"
-		c.recon()
-		return
-	case strings.HasPrefix(c.path+"/", "/endpoints/"), strings.HasPrefix(c.path+"/", "/v1/endpoints/"):
-		route = "/endpoints"
-		c.endpoints(strings.TrimPrefix(strings.TrimPrefix(c.path, "/v1"), "/endpoints"))
-		return
-	case c.path == "/auth/v1.0" || c.path == "/auth/v1" || c.path == "/v1.0" || c.path == "/auth":
-		route = "/auth/v1.0"
-		c.login()
+	switch at := routeOf(c.path); at {
+	case "", routeAccount:
+	default:
+		route = at
+		c.fixed(at)
 		return
 	}
 	if !c.parse() {
 		return
 	}
-	route = "/v1/{account}"
+	route = routeAccount
 	switch {
 	case c.ref.Object != "":
 		route = "/v1/{account}/{container}/{object}"
@@ -197,6 +178,53 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.serve()
+}
+
+const (
+	routeInfo        = "/info"
+	routeHealth      = "/healthcheck"
+	routeCrossDomain = "/crossdomain.xml"
+	routeRecon       = "/recon"
+	routeEndpoints   = "/endpoints"
+	routeLogin       = "/auth/v1.0"
+	routeAccount     = "/v1/{account}"
+)
+
+// routeOf is the kind of path that Swift serves; empty for none of them.
+func routeOf(path string) string {
+	switch {
+	case path == routeInfo, path == routeHealth:
+		return path
+	case path == "/crossdomain.xml", path == "/v1/crossdomain.xml":
+		return routeCrossDomain
+	case strings.HasPrefix(path, "/recon/"):
+		return routeRecon
+	case strings.HasPrefix(path+"/", "/endpoints/"), strings.HasPrefix(path+"/", "/v1/endpoints/"):
+		return routeEndpoints
+	case path == "/auth/v1.0", path == "/auth/v1", path == "/v1.0", path == "/auth":
+		return routeLogin
+	case strings.HasPrefix(path, "/v1/"), strings.HasPrefix(path, "/v1.0/"):
+		return routeAccount
+	}
+	return ""
+}
+
+// fixed serves what is no account's.
+func (c *call) fixed(route string) {
+	switch route {
+	case routeInfo:
+		c.info()
+	case routeHealth:
+		c.text(http.StatusOK, "OK")
+	case routeCrossDomain:
+		c.crossdomain()
+	case routeRecon:
+		c.recon()
+	case routeEndpoints:
+		c.endpoints(strings.TrimPrefix(strings.TrimPrefix(c.path, "/v1"), "/endpoints"))
+	case routeLogin:
+		c.login()
+	}
 }
 
 // hyphens turns underscores in the names of headers into hyphens, as the gateways

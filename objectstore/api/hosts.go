@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"strings"
@@ -80,12 +81,14 @@ func (a *api) ours(host string) bool {
 // aliases remembers what names are aliases of, for a minute.
 type aliases struct {
 	mu    sync.Mutex
-	known map[string]alias
+	known map[string]*alias
 }
 
 type alias struct {
 	to    string
 	until time.Time
+	// asking is closed when whoever asks has been told; nil while nobody does.
+	asking chan struct{}
 }
 
 const (
@@ -95,25 +98,61 @@ const (
 )
 
 // find is the name behind a name; empty where there is none, or nobody says so in time.
+// Of those who want one name at the same time one asks.
 func (a *aliases) find(ctx context.Context, host string, lookup func(context.Context, string) (string, error)) string {
 	a.mu.Lock()
-	known, ok := a.known[host]
-	a.mu.Unlock()
-	if ok && time.Now().Before(known.until) {
-		return known.to
+	k := a.known[host]
+	if k == nil {
+		if a.known == nil || len(a.known) >= aliasMax {
+			a.known = map[string]*alias{}
+		}
+		k = &alias{}
+		a.known[host] = k
 	}
-	ctx, cancel := context.WithTimeout(ctx, aliasWait)
-	defer cancel()
-	to, err := lookup(ctx, host)
-	if err != nil {
-		to = ""
+	to, asking, fresh := k.to, k.asking, time.Now().Before(k.until)
+	if !fresh && asking == nil {
+		k.asking = make(chan struct{})
+	}
+	a.mu.Unlock()
+	switch {
+	case fresh:
+		return to
+	case asking == nil:
+		return a.ask(ctx, k, host, lookup)
+	}
+	select {
+	case <-asking:
+	case <-ctx.Done():
+		return ""
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.known == nil || len(a.known) >= aliasMax {
-		a.known = map[string]alias{}
+	return k.to
+}
+
+// ask finds out what a name is an alias of, for all who wait, whatever becomes of the
+// request that it is asked for. That nobody could say is not remembered, as Swift's
+// cname_lookup does not; what was known stays.
+func (a *aliases) ask(ctx context.Context, k *alias, host string, lookup func(context.Context, string) (string, error)) string {
+	defer func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		close(k.asking)
+		k.asking = nil
+	}()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), aliasWait)
+	defer cancel()
+	to, err := lookup(ctx, host)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var none *net.DNSError
+	switch {
+	case err == nil:
+		k.to, k.until = strings.TrimSuffix(to, "."), time.Now().Add(aliasFor)
+	case errors.As(err, &none) && none.IsNotFound:
+		k.to, k.until = "", time.Now().Add(aliasFor)
+	case k.to != "":
+		k.until = time.Now().Add(aliasWait)
 	}
-	to = strings.TrimSuffix(to, ".")
-	a.known[host] = alias{to, time.Now().Add(aliasFor)}
-	return to
+	return k.to
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -50,6 +52,52 @@ func TestAliases(t *testing.T) {
 	require.Equal(t, "hello", w.is(200, "GET", "/o", "", "Host: c.auth-p.storage.test").body)
 	w.is(404, "GET", "/o", "")
 	require.Zero(t, asked.Load(), "our own names and addresses are nobody's alias")
+}
+
+// A request that is broken off while its host is looked up spoils nothing for the next.
+func TestAliasesWhenARequestIsBrokenOff(t *testing.T) {
+	var say atomic.Pointer[func(ctx context.Context) (string, error)]
+	w := start(t, func(c *api.Config, _ *objectstore.Config) {
+		c.Domains = []string{"storage.test"}
+		c.Alias = func(ctx context.Context, _ string) (string, error) {
+			return (*say.Load())(ctx)
+		}
+	})
+	w.is(201, "PUT", "c", "", "X-Container-Read: .r:*")
+	w.is(201, "PUT", "c/o", "hello")
+	right := func(context.Context) (string, error) { return "c.auth-p.storage.test.", nil }
+	get := func(ctx context.Context) (int, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.url+"/o", http.NoBody)
+		if err != nil {
+			return 0, err
+		}
+		req.Host = "www.mine.test"
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return 0, err
+		}
+		return resp.StatusCode, resp.Body.Close()
+	}
+	begun, ended := make(chan struct{}), make(chan struct{})
+	slow := func(ctx context.Context) (string, error) {
+		close(begun)
+		<-ctx.Done()
+		close(ended)
+		return "", ctx.Err()
+	}
+	say.Store(&slow)
+	ctx, cancel := context.WithCancel(t.Context())
+	gone := make(chan error, 1)
+	go func() {
+		_, err := get(ctx)
+		gone <- err
+	}()
+	<-begun
+	cancel()
+	require.ErrorIs(t, <-gone, context.Canceled)
+	<-ended
+	say.Store(&right)
+	require.Eventually(t, func() bool { code, err := get(t.Context()); return err == nil && code == 200 }, 10*time.Second, 10*time.Millisecond, "the next one is answered")
 }
 
 // Recon says how full the disk is and what is damaged, to the reseller's administrator.

@@ -2,7 +2,6 @@ package api
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 )
 
@@ -20,21 +19,15 @@ func (a *api) isS3(r *http.Request) bool {
 	return r.Method == http.MethodOptions && r.Header.Get("Origin") != "" && !a.isSwift(r)
 }
 
-// fixed are the paths that are no bucket's.
-var fixed = []string{"/", "/info", "/healthcheck", "/crossdomain.xml", "/auth", "/auth/v1", "/auth/v1.0", "/v1.0"}
-
+// isSwift tells whether a path is Swift's: below one of Domains the host says what it
+// is in.
 func (a *api) isSwift(r *http.Request) bool {
-	path := r.URL.Path
-	for _, p := range []string{"/v1/", "/v1.0/", "/recon/", "/endpoints/"} {
-		if strings.HasPrefix(path, p) {
-			return true
-		}
-	}
+	route := routeOf(r.URL.Path)
 	for _, d := range a.Domains {
 		if head, ok := below(a.hostOf(r), d); ok {
 			prefix := strings.ToLower(a.svc.Prefix())
-			return strings.Contains(head, ".") || strings.HasPrefix(head, prefix) || strings.HasPrefix(head, strings.Replace(prefix, "_", "-", 1))
+			return route == routeAccount || strings.Contains(head, ".") || strings.HasPrefix(head, prefix) || strings.HasPrefix(head, strings.Replace(prefix, "_", "-", 1))
 		}
 	}
-	return slices.Contains(fixed, path)
+	return route != "" || r.URL.Path == "/"
 }

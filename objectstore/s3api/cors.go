@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"iter"
 	"net/http"
 	"slices"
 	"strconv"
@@ -170,10 +171,6 @@ func (c *call) preflight() error {
 	case method == "" || !slices.Contains(corsMethods, method):
 		return newFault("BadRequest", "Invalid Access-Control-Request-Method: "+method)
 	}
-	settings, err := c.candidates()
-	if err != nil {
-		return err
-	}
 	var headers []string
 	for h := range strings.SplitSeq(c.r.Header.Get("Access-Control-Request-Headers"), ",") {
 		if h = strings.TrimSpace(h); h != "" {
@@ -181,7 +178,10 @@ func (c *call) preflight() error {
 		}
 	}
 	any := false
-	for _, meta := range settings {
+	for meta, err := range c.candidates() {
+		if err != nil {
+			return err
+		}
 		for _, r := range corsRules(meta) {
 			if any = true; !r.allows(origin, method, headers) {
 				continue
@@ -204,7 +204,7 @@ func (c *call) preflight() error {
 }
 
 // candidates are the settings of the buckets that a question may be about.
-func (c *call) candidates() ([]map[string]string, error) {
+func (c *call) candidates() iter.Seq2[map[string]string, error] {
 	access := c.q.Get("AWSAccessKeyId")
 	if sc, ok := parseScope(c.q.Get("X-Amz-Credential")); ok {
 		access = sc.access
@@ -212,13 +212,14 @@ func (c *call) candidates() ([]map[string]string, error) {
 	if access == "" {
 		return c.svc.SettingsNamed(c.ctx, c.bucket)
 	}
-	if _, err := c.who(access); err != nil {
-		var f *s3Error
-		if errors.As(err, &f) || errors.Is(err, nacre.NotFound) {
-			return nil, nil
+	return func(yield func(map[string]string, error) bool) {
+		meta := map[string]string{}
+		_, err := c.who(access)
+		if err == nil {
+			meta, err = c.svc.Settings(c.ctx, objectstore.Ref{Account: c.account, Container: c.bucket})
+		} else if f := (*s3Error)(nil); errors.As(err, &f) || errors.Is(err, nacre.NotFound) {
+			err = nil // nobody has rules
 		}
-		return nil, err
+		yield(meta, err)
 	}
-	meta, err := c.svc.Settings(c.ctx, objectstore.Ref{Account: c.account, Container: c.bucket})
-	return []map[string]string{meta}, err
 }

@@ -1,6 +1,8 @@
 package s3api_test
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -10,6 +12,9 @@ import (
 	"github.com/minio/minio-go/v7/pkg/cors"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 	"github.com/stretchr/testify/require"
+
+	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/objectstore"
 )
 
 // ask is a browser's request: headers are "Name: value".
@@ -102,4 +107,39 @@ func TestCORS(t *testing.T) {
 	require.Equal(t, 403, preflight(url, "Origin: http://www.a.test", "Access-Control-Request-Method: PUT").StatusCode)
 	// Swift's own answers stay Swift's.
 	require.Equal(t, 401, preflight(w.srv.URL+"/v1/AUTH_p/bucket/key", "Origin: http://www.a.test", "Access-Control-Request-Method: GET").StatusCode)
+}
+
+// A browser is let in by the one bucket of a name that has rules, wherever it is among
+// others.
+func TestCORSAmongNamesakes(t *testing.T) {
+	w := start(t)
+	as := func(project string) context.Context {
+		return nacre.WithCaller(t.Context(), &nacre.Caller{UserID: "u", ProjectID: project, ProjectName: project, Roles: []string{"member"}})
+	}
+	bucket := func(project string) objectstore.Ref {
+		return objectstore.Ref{Account: "AUTH_" + project, Container: "bucket"}
+	}
+	ask := func() int {
+		return w.ask(t, "OPTIONS", w.srv.URL+"/bucket/key", "Origin: http://a.test", "Access-Control-Request-Method: GET").StatusCode
+	}
+	c := w.bucket(t)
+	require.NoError(t, c.SetBucketCors(t.Context(), "bucket", cors.NewConfig([]cors.Rule{{AllowedOrigin: []string{"http://a.test"}, AllowedMethod: []string{"GET"}}})))
+	own, err := w.svc.Settings(t.Context(), bucket("p"))
+	require.NoError(t, err)
+	require.NoError(t, c.SetBucketCors(t.Context(), "bucket", nil))
+	last, project := "", "" // of the greatest id
+	for i := range 150 {
+		p := fmt.Sprint("p", i)
+		_, err := w.svc.PutContainer(as(p), bucket(p), objectstore.ContainerChange{})
+		require.NoError(t, err)
+		made, err := w.svc.Container(as(p), bucket(p))
+		require.NoError(t, err)
+		if made.ID > last {
+			last, project = made.ID, p
+		}
+	}
+	require.Equal(t, 403, ask())
+	_, err = w.svc.PutContainer(as(project), bucket(project), objectstore.ContainerChange{Meta: own})
+	require.NoError(t, err)
+	require.Equal(t, 200, ask())
 }
