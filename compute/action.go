@@ -79,7 +79,7 @@ func (s *Service) Actions(ctx context.Context, server string, q nacre.Query, w .
 		}
 	}
 	as, err := s.actions.Page(ctx, store.Select{Where: store.And(append(w, store.Eq("server_id", server))...), Limit: q.Limit,
-		Order: []store.Order{{Column: "start_time", Desc: true}}}, marker)
+		Order: []store.Order{{Column: "start_time", Desc: true}}}, marker, store.Eq("server_id", server))
 	return as, err
 }
 

@@ -14,7 +14,18 @@ import (
 )
 
 // serviceUsers are the names that OpenStack's installation guides give to services.
-var serviceUsers = map[string]string{"compute": "nova", "image": "glance", "network": "neutron", "objectstore": "swift", "identity": "keystone"}
+var serviceUsers = map[string]string{"compute": "nova", "image": "glance", "network": "neutron", "objectstore": "swift"}
+
+// serviceUser is as whom a process that serves areas asks others, when nothing is said:
+// identity has no user of its own.
+func serviceUser(areas []string) string {
+	for _, area := range areas {
+		if user := serviceUsers[area]; user != "" {
+			return user
+		}
+	}
+	return ""
+}
 
 // apart reads what the configuration says of areas in other processes.
 func apart(c *Config, cfg kit.Config) error {
@@ -39,7 +50,7 @@ func apart(c *Config, cfg kit.Config) error {
 	if err != nil {
 		return err
 	}
-	rc := remote.Config{IdentityURL: cmp.Or(cfg.IdentityURL, cfg.URL+"/identity/v3"), Username: cmp.Or(cfg.ServiceUser, serviceUsers[cfg.Areas[0]]), Password: cfg.ServicePassword,
+	rc := remote.Config{IdentityURL: cmp.Or(cfg.IdentityURL, cfg.URL+"/identity/v3"), Username: cmp.Or(cfg.ServiceUser, serviceUser(cfg.Areas)), Password: cfg.ServicePassword,
 		Project: cfg.ServiceProject, Region: cfg.Region, Endpoints: endpoints, Log: c.Log}
 	if trust != nil {
 		t := http.DefaultTransport.(*http.Transport).Clone()

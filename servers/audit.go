@@ -1,7 +1,6 @@
 package servers
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -37,7 +36,7 @@ func AuditLocal(ctx context.Context, cfg kit.Config, parts Parts) (_ []nacre.Fin
 		return nil, err
 	}
 	closes, err := openImages(ctx, &c, cfg, parts, func(parts ...string) (string, error) {
-		return filepath.Join(append([]string{cmp.Or(cfg.SharedDir, cfg.StateDir)}, parts...)...), nil
+		return filepath.Join(append([]string{cfg.Shared()}, parts...)...), nil
 	})
 	defer func() {
 		for _, f := range closes {
@@ -51,7 +50,7 @@ func AuditLocal(ctx context.Context, cfg kit.Config, parts Parts) (_ []nacre.Fin
 	if err != nil {
 		return nil, err
 	}
-	if c.Objects, err = objects(filepath.Join(cmp.Or(cfg.SharedDir, cfg.StateDir), "objects")); err != nil {
+	if c.Objects, err = objects(filepath.Join(cfg.Shared(), "objects")); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, c.Objects.Close()) }()
@@ -68,7 +67,7 @@ func auditedStores(cfg kit.Config) ([]string, error) {
 	if err != nil || len(settings.Stores) > 0 || cfg.ImageStores != nil {
 		return cfg.ImageStores, err
 	}
-	dirs, err := os.ReadDir(filepath.Join(cmp.Or(cfg.SharedDir, cfg.StateDir), "image-stores"))
+	dirs, err := os.ReadDir(filepath.Join(cfg.Shared(), "image-stores"))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

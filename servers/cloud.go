@@ -132,7 +132,7 @@ func (cl *Cloud) compose() error {
 
 func (cl *Cloud) makeIdentity() (err error) {
 	c := &cl.c
-	in := identity.Config{Engine: c.Engines["identity"], Keys: c.Keys, CredentialKeys: c.CredentialKeys,
+	in := identity.Config{Engine: c.Engines["identity"], Keys: c.Keys, CredentialKeys: c.CredentialKeys, ReceiptKeys: c.ReceiptKeys,
 		Policy: c.Policy["identity"], PolicyOptions: c.PolicyOptions["identity"], BcryptCost: c.BcryptCost, Publish: cl.Bus.PublishEvent, Log: c.Log}
 	if c.IdentitySetup != nil {
 		c.IdentitySetup(&in, &cl.identityAPI)

@@ -71,8 +71,9 @@ type Config struct {
 	RandomPassword bool
 
 	// Keys make and read tokens, CredentialKeys encrypt users' credentials; nil
-	// makes some that end with the process.
-	Keys, CredentialKeys *fernet.Keys
+	// makes some that end with the process. ReceiptKeys make and read receipts of
+	// unfinished log-ins; nil is Keys.
+	Keys, CredentialKeys, ReceiptKeys *fernet.Keys
 	// Metadata answers guests; nil makes one with a random secret. Data planes
 	// that carry guests' requests are made with the same one.
 	Metadata *Metadata

@@ -33,7 +33,7 @@
 // service may stand at the other end. Each area has its own database and account, any
 // number of processes may serve it over the same database, and a broker joins them. What
 // copies have in common besides is in a shared directory: the keys of tokens, and the
-// bytes of images and objects where a driver keeps files. A host that compute is told of
+// bytes of images where a driver keeps files. Objects in files are one process's. A host that compute is told of
 // is known to each copy within a second, and to network within two more.
 //
 // Package servers/cloudtest is the shortest way to a cloud in a test, and

@@ -2,6 +2,8 @@ package servers
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/nacre-cloud/nacre"
@@ -75,20 +77,15 @@ const hostsEvery = 2 * time.Second
 func (cl *Cloud) followHosts(ctx context.Context) error {
 	tick := time.NewTicker(hostsEvery)
 	defer tick.Stop()
-	known := map[string]bool{}
+	var known map[string]bool
+	said := ""
 	for {
 		names, err := cl.c.Others.ComputeHosts(ctx)
-		for _, name := range names {
-			if known[name] {
-				continue
-			}
-			if _, err = cl.Network.AddHost(nacre.AsService(ctx, "servers"), name); err != nil {
-				break
-			}
-			known[name] = true
+		if err == nil {
+			known, err = cl.knowHosts(ctx, names, known)
 		}
-		if err != nil && ctx.Err() == nil {
-			cl.log.Warn("the hosts of compute are not known", "error", err)
+		if ctx.Err() == nil {
+			said = cl.sayHosts(said, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -96,6 +93,50 @@ func (cl *Cloud) followHosts(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// sayHosts logs a change of what is wrong with following hosts; said is what was before.
+func (cl *Cloud) sayHosts(said string, err error) string {
+	now := ""
+	if err != nil {
+		now = err.Error()
+	}
+	switch {
+	case now == said:
+	case now == "":
+		cl.log.Info("the hosts of compute are known again")
+	default:
+		cl.log.Warn("hosts of compute are not known", "error", err)
+	}
+	return now
+}
+
+// knowHosts adds to network those of the hosts that are not known to it; known nil is
+// that network is to be asked. One that is refused keeps no other away.
+func (cl *Cloud) knowHosts(ctx context.Context, names []string, known map[string]bool) (map[string]bool, error) {
+	ctx = nacre.AsService(ctx, "servers")
+	if known == nil {
+		have, err := cl.Network.Agents(ctx)
+		if err != nil {
+			return nil, err
+		}
+		known = map[string]bool{}
+		for _, h := range have {
+			known[h.Name] = true
+		}
+	}
+	var errs error
+	for _, name := range names {
+		if known[name] {
+			continue
+		}
+		if _, err := cl.Network.AddHost(ctx, name); err != nil {
+			errs = errors.Join(errs, fmt.Errorf("%s: %w", name, err))
+			continue
+		}
+		known[name] = true
+	}
+	return known, errs
 }
 
 // serviceProject is where the users of services are.
@@ -106,33 +147,17 @@ func (cl *Cloud) seedServices(ctx context.Context) error {
 	if len(cl.c.ServiceUsers) == 0 {
 		return nil
 	}
-	domain, name := identity.DefaultDomain, serviceProject
-	inDomain := nacre.Filter{Name: "domain_id", Value: domain}
-	ps, err := cl.Identity.ListProjects(ctx, byName(name, inDomain))
+	project, err := cl.seedProject(ctx, serviceProject)
 	if err != nil {
 		return err
 	}
-	if len(ps) == 0 {
-		p, err := cl.Identity.CreateProject(ctx, identity.ProjectChange{Name: &name, DomainID: &domain})
-		if err != nil {
-			return err
-		}
-		ps = append(ps, p)
-	}
 	for user, password := range cl.c.ServiceUsers {
-		us, err := cl.Identity.ListUsers(ctx, byName(user, inDomain))
+		u, _, err := cl.seedUser(ctx, identity.UserChange{Name: &user, Password: &password})
 		if err != nil {
 			return err
-		}
-		if len(us) == 0 {
-			u, err := cl.Identity.CreateUser(ctx, identity.UserChange{Name: &user, DomainID: &domain, Password: &password})
-			if err != nil {
-				return err
-			}
-			us = append(us, u)
 		}
 		for _, role := range []string{"admin", "service"} {
-			if err := cl.Identity.Assignments.CreateGrant(ctx, assignment.Grant{UserID: us[0].ID, ProjectID: ps[0].ID, RoleID: cl.Bootstrapped.Roles[role]}); err != nil {
+			if err := cl.Identity.Assignments.CreateGrant(ctx, assignment.Grant{UserID: u.ID, ProjectID: project.ID, RoleID: cl.Bootstrapped.Roles[role]}); err != nil {
 				return err
 			}
 		}

@@ -2,7 +2,10 @@ package servers_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
@@ -17,6 +20,8 @@ import (
 	"github.com/nacre-cloud/nacre/network"
 	"github.com/nacre-cloud/nacre/servers"
 	"github.com/nacre-cloud/nacre/servers/remote"
+	"github.com/nacre-cloud/nacre/store"
+	"github.com/nacre-cloud/nacre/store/memstore"
 )
 
 // edgeCloud is a cloud, and the edges between its areas by one way.
@@ -369,4 +374,43 @@ func TestEdgeIdentity(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, map[string]int64{"image_count_total": 7}, got)
 	})
+}
+
+// A host whose name network refuses keeps no other away; those that network has are one
+// read, however many.
+func TestHostsOfComputeAreKnown(t *testing.T) {
+	var log strings.Builder
+	engines := map[string]store.Engine{}
+	for _, area := range servers.Areas() {
+		engines[area] = memstore.New(memstore.Options{})
+	}
+	require.NoError(t, servers.Migrate(t.Context(), engines, true))
+	cloud, err := servers.New(t.Context(), servers.Config{Engines: engines, AdminPassword: "x", RandomPassword: true, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelInfo}))})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, cloud.Close()) })
+	known, err := cloud.KnowHosts(t.Context(), []string{"a/b", "good"}, nil)
+	require.ErrorContains(t, err, "'a/b' is not a name for a host")
+	require.Equal(t, map[string]bool{"good": true}, known)
+
+	names := []string{"good"}
+	for i := range 30 {
+		names = append(names, fmt.Sprintf("host%d", i))
+	}
+	known, err = cloud.KnowHosts(t.Context(), names, known)
+	require.NoError(t, err)
+	require.Len(t, known, 31)
+	ctx, n := store.CountStatements(t.Context())
+	known, err = cloud.KnowHosts(ctx, names, nil)
+	require.NoError(t, err)
+	require.Len(t, known, 31)
+	require.EqualValues(t, 1, n.Load())
+
+	said := ""
+	for range 3 {
+		said = cloud.SayHosts(said, errors.New("compute is away"))
+	}
+	said = cloud.SayHosts(said, nil)
+	require.Empty(t, cloud.SayHosts(said, nil))
+	require.Equal(t, 1, strings.Count(log.String(), "compute is away"))
+	require.Equal(t, 1, strings.Count(log.String(), "known again"))
 }

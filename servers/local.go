@@ -172,10 +172,15 @@ func (l *Local) openKeys(c *Config) error {
 	for _, k := range []struct {
 		name string
 		to   **fernet.Keys
-	}{{"fernet-keys", &c.Keys}, {"credential-keys", &c.CredentialKeys}} {
+		make bool
+	}{{"fernet-keys", &c.Keys, true}, {"credential-keys", &c.CredentialKeys, true}, {"receipt-keys", &c.ReceiptKeys, false}} {
 		dir := l.shared.Path(k.name)
-		if err := fernet.Init(dir); err != nil {
-			return err
+		if k.make {
+			if err := fernet.Init(dir); err != nil {
+				return err
+			}
+		} else if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+			continue
 		}
 		keys, err := fernet.Open(dir)
 		if err != nil {
@@ -231,6 +236,13 @@ func (l *Local) openStores(ctx context.Context, c *Config, cfg kit.Config, parts
 	}
 	if dir, err = l.shared.MkdirAll("objects"); err != nil {
 		return err
+	}
+	if cfg.Objects == "fs" {
+		held, err := kit.OpenState(dir)
+		if err != nil {
+			return fmt.Errorf("objects in files are one process's (copies keep them in Ceph, objects: rados): %w", err)
+		}
+		l.closes = append(l.closes, held.Close)
 	}
 	if c.Objects, err = objects(dir); err == nil {
 		l.closes = append(l.closes, c.Objects.Close)

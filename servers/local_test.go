@@ -153,6 +153,17 @@ func TestOpenLocalRefuses(t *testing.T) {
 	}
 }
 
+// As whom a process asks others when nothing is said: as the first of its areas that has
+// a user; identity has none.
+func TestServiceUserIsTheArea(t *testing.T) {
+	for user, areas := range map[string][]string{"glance": {"identity", "image", "compute"}, "nova": {"compute", "identity"}, "swift": {"objectstore"}} {
+		c := config(t)
+		c.Areas, c.Bus = areas, "nats"
+		_, err := nacreservers.OpenLocal(t.Context(), c, parts.All, slog.New(slog.DiscardHandler))
+		require.EqualError(t, err, "service_password is not set: the other functions are asked as "+user)
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	_, err := nacreservers.New(t.Context(), nacreservers.Config{})
 	require.ErrorContains(t, err, "AdminPassword is missing")

@@ -69,6 +69,58 @@ func TestObjectsAreEncryptedByKeymasterConf(t *testing.T) {
 	require.ErrorContains(t, err, "object_reap_delay")
 }
 
+// Copies that keep objects in files exclude each other, for as long as one runs; the
+// audit looks on.
+func TestObjectsInFilesHaveOneWriter(t *testing.T) {
+	c, other := config(t), config(t)
+	c.SharedDir = filepath.Join(t.TempDir(), "shared")
+	other.SharedDir = c.SharedDir
+	cloud := open(t, c)
+	_, err := nacreservers.OpenLocal(t.Context(), other, parts.All, slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, err, "objects in files are one process's")
+	require.ErrorContains(t, err, "in use by another process")
+	found, err := nacreservers.AuditLocal(t.Context(), c, parts.All)
+	require.NoError(t, err)
+	require.Empty(t, found)
+	require.NoError(t, cloud.Close())
+	require.NoError(t, open(t, other).Close())
+}
+
+// All copies read one keymaster.conf, or none: one that some of them don't see is refused.
+func TestKeymasterConfIsShared(t *testing.T) {
+	c := config(t)
+	c.SharedDir = filepath.Join(t.TempDir(), "shared")
+	secret := func(dir string) string {
+		require.NoError(t, os.MkdirAll(dir, 0o700))
+		conf := filepath.Join(dir, "keymaster.conf")
+		require.NoError(t, os.WriteFile(conf, []byte("[keymaster]\nencryption_root_secret = "+base64.StdEncoding.EncodeToString(make([]byte, 32))+"\n"), 0o600))
+		return conf
+	}
+	own := secret(c.StateDir)
+	_, err := nacreservers.OpenLocal(t.Context(), c, parts.All, slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, err, own)
+	require.ErrorContains(t, err, "shared_dir")
+	require.NoError(t, os.Remove(own))
+
+	secret(c.SharedDir)
+	cloud := open(t, c)
+	ctx := nacre.AsService(t.Context(), "test")
+	r := objectstore.Ref{Account: "AUTH_p", Container: "c", Object: "o"}
+	_, err = cloud.Objects.PutContainer(ctx, r, objectstore.ContainerChange{})
+	require.NoError(t, err)
+	_, err = cloud.Objects.Put(ctx, objectstore.NewObject{Ref: r, Body: strings.NewReader("the plain text"), Size: -1})
+	require.NoError(t, err)
+	require.NoError(t, cloud.Close())
+	segments, err := filepath.Glob(filepath.Join(c.SharedDir, "objects", "segments", "*"))
+	require.NoError(t, err)
+	require.NotEmpty(t, segments)
+	for _, s := range segments {
+		b, err := os.ReadFile(s)
+		require.NoError(t, err)
+		require.NotContains(t, string(b), "plain text")
+	}
+}
+
 // What the settings say of the object store's API is in force, and told by /info.
 func TestObjectAPISettings(t *testing.T) {
 	c := config(t)

@@ -111,35 +111,48 @@ func (cl *Cloud) seedDemo(ctx context.Context, s Seed, out *Seeded) error {
 	if s.DemoPassword == "" {
 		return nil
 	}
-	name, domain := "demo", identity.DefaultDomain
-	inDomain := nacre.Filter{Name: "domain_id", Value: domain}
-	ps, err := cl.Identity.ListProjects(ctx, byName(name, inDomain))
+	name := "demo"
+	project, err := cl.seedProject(ctx, name)
 	if err != nil {
 		return err
 	}
-	if len(ps) == 0 {
-		p, err := cl.Identity.CreateProject(ctx, identity.ProjectChange{Name: &name, DomainID: &domain})
-		if err != nil {
-			return err
-		}
-		ps = append(ps, p)
-	}
-	us, err := cl.Identity.ListUsers(ctx, byName(name, inDomain))
+	u, made, err := cl.seedUser(ctx, identity.UserChange{Name: &name, Password: &s.DemoPassword, RandomPassword: s.RandomPassword, DefaultProjectID: &project.ID})
 	if err != nil {
 		return err
 	}
-	if len(us) == 0 {
-		u, err := cl.Identity.CreateUser(ctx, identity.UserChange{Name: &name, DomainID: &domain, Password: &s.DemoPassword, RandomPassword: s.RandomPassword, DefaultProjectID: &ps[0].ID})
-		if err != nil {
-			return err
-		}
-		us = append(us, u)
-		if err := cl.Identity.Assignments.CreateGrant(ctx, assignment.Grant{UserID: u.ID, ProjectID: ps[0].ID, RoleID: cl.Bootstrapped.Roles["member"]}); err != nil {
-			return err
-		}
+	out.DemoProjectID, out.DemoUserID = project.ID, u.ID
+	if !made {
+		return nil // a role that the user lacks may have been taken from it
 	}
-	out.DemoProjectID, out.DemoUserID = ps[0].ID, us[0].ID
-	return nil
+	return cl.Identity.Assignments.CreateGrant(ctx, assignment.Grant{UserID: u.ID, ProjectID: project.ID, RoleID: cl.Bootstrapped.Roles["member"]})
+}
+
+// seedProject finds a project of the default domain by its name, or makes it.
+func (cl *Cloud) seedProject(ctx context.Context, name string) (identity.Project, error) {
+	domain := identity.DefaultDomain
+	ps, err := cl.Identity.ListProjects(ctx, byName(name, nacre.Filter{Name: "domain_id", Value: domain}))
+	if err != nil {
+		return identity.Project{}, err
+	}
+	if len(ps) > 0 {
+		return ps[0], nil
+	}
+	return cl.Identity.CreateProject(ctx, identity.ProjectChange{Name: &name, DomainID: &domain})
+}
+
+// seedUser finds a user of the default domain by its name, or makes it.
+func (cl *Cloud) seedUser(ctx context.Context, c identity.UserChange) (u identity.User, made bool, err error) {
+	domain := identity.DefaultDomain
+	us, err := cl.Identity.ListUsers(ctx, byName(*c.Name, nacre.Filter{Name: "domain_id", Value: domain}))
+	if err != nil {
+		return u, false, err
+	}
+	if len(us) > 0 {
+		return us[0], false, nil
+	}
+	c.DomainID = &domain
+	u, err = cl.Identity.CreateUser(ctx, c)
+	return u, err == nil, err
 }
 
 func (cl *Cloud) seedExternal(ctx context.Context, s Seed, out *Seeded) error {

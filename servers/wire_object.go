@@ -88,7 +88,14 @@ func objectSetup(cfg kit.Config) (func(*objectstore.Config), error) {
 	}
 	file := cfg.ObjectSecrets
 	if file == "" {
-		file = filepath.Join(cfg.StateDir, "keymaster.conf")
+		const name = "keymaster.conf"
+		file = filepath.Join(cfg.Shared(), name)
+		// Of two copies one would encrypt and the other would not.
+		if own := filepath.Join(cfg.StateDir, name); own != file {
+			if _, err := os.Stat(own); !errors.Is(err, os.ErrNotExist) {
+				return nil, errors.Join(fmt.Errorf("%s: with shared_dir the secrets of objects are in %s, or where object_secrets says", own, file), err)
+			}
+		}
 	}
 	var secrets *objectstore.Secrets
 	f, err := os.Open(file)

@@ -2,12 +2,11 @@ package servers
 
 import (
 	"context"
-	"net/netip"
-	"slices"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/compute"
 	"github.com/nacre-cloud/nacre/network"
+	"github.com/nacre-cloud/nacre/servers/internal/secgroup"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -32,55 +31,10 @@ func (w securityGroups) find(ctx context.Context, q nacre.Query) ([]compute.Secu
 	if err != nil {
 		return nil, err
 	}
-	return w.groupsOf(ctx, gs, rules)
-}
-
-// groupsOf is groups as nova shows them, with what their rules' remote groups are
-// called. A rule whose remote group the caller may not see is left out, as nova does.
-func (w securityGroups) groupsOf(ctx context.Context, gs []network.SecurityGroup, rules map[string][]network.SecurityGroupRule) ([]compute.SecurityGroup, error) {
-	known := map[string]network.SecurityGroup{}
-	for _, g := range gs {
-		known[g.ID] = g
-	}
-	var missing []string
-	for _, rs := range rules {
-		for _, r := range rs {
-			if _, ok := known[r.RemoteGroupID]; r.RemoteGroupID != "" && !ok && !slices.Contains(missing, r.RemoteGroupID) {
-				missing = append(missing, r.RemoteGroupID)
-			}
-		}
-	}
-	if len(missing) > 0 {
-		more, _, err := w.svc.SecurityGroups(ctx, where("id", missing...))
-		if err != nil {
-			return nil, err
-		}
-		for _, g := range more {
-			known[g.ID] = g
-		}
-	}
-	out := make([]compute.SecurityGroup, len(gs))
-	for i, g := range gs {
-		out[i] = compute.SecurityGroup{ID: g.ID, Name: g.Name, Description: g.Description, ProjectID: g.ProjectID}
-		for _, r := range rules[g.ID] {
-			remote, ok := known[r.RemoteGroupID]
-			if r.Direction != "ingress" || r.RemoteGroupID != "" && !ok {
-				continue
-			}
-			v := ruleOf(r)
-			v.RemoteName, v.RemoteProject = remote.Name, remote.ProjectID
-			out[i].Rules = append(out[i].Rules, v)
-		}
-	}
-	return out, nil
-}
-
-func ruleOf(r network.SecurityGroupRule) compute.SecurityGroupRule {
-	v := compute.SecurityGroupRule{ID: r.ID, GroupID: r.GroupID, Protocol: r.Protocol, FromPort: r.PortMin, ToPort: r.PortMax, RemoteID: r.RemoteGroupID, CIDR: r.RemotePrefix}
-	if v.CIDR == "" {
-		v.CIDR = "0.0.0.0/0"
-	}
-	return v
+	return secgroup.Groups(gs, rules, func(ids []string) ([]network.SecurityGroup, error) {
+		more, _, err := w.svc.SecurityGroups(ctx, where("id", ids...))
+		return more, err
+	})
 }
 
 func (w securityGroups) Groups(ctx context.Context, projectID string) ([]compute.SecurityGroup, error) {
@@ -156,30 +110,15 @@ func (w securityGroups) Rule(ctx context.Context, id string) (compute.SecurityGr
 		return compute.SecurityGroupRule{}, err
 	}
 	r, err := w.svc.SecurityGroupRule(ctx, id)
-	return ruleOf(r), err
+	return secgroup.Rule(r), err
 }
 
 func (w securityGroups) CreateRule(ctx context.Context, r compute.SecurityGroupRule) (compute.SecurityGroupRule, error) {
 	if err := store.Outside(ctx); err != nil {
 		return compute.SecurityGroupRule{}, err
 	}
-	in := network.SecurityGroupRule{GroupID: r.GroupID, Direction: "ingress", EtherType: "IPv4", Protocol: r.Protocol, PortMin: known(r.FromPort), PortMax: known(r.ToPort), RemoteGroupID: r.RemoteID}
-	if r.RemoteID == "" {
-		in.RemotePrefix = r.CIDR
-		if p, err := netip.ParsePrefix(r.CIDR); err == nil && p.Addr().Is6() {
-			in.EtherType = "IPv6"
-		}
-	}
-	made, err := w.svc.CreateSecurityGroupRule(ctx, in)
-	return ruleOf(made), err
-}
-
-// known is a port, or nil for nova's -1, which is any.
-func known(p *int) *int {
-	if p != nil && *p == -1 {
-		return nil
-	}
-	return p
+	made, err := w.svc.CreateSecurityGroupRule(ctx, secgroup.Request(r))
+	return secgroup.Rule(made), err
 }
 
 func (w securityGroups) DeleteRule(ctx context.Context, id string) error {

@@ -45,7 +45,7 @@
 // it changes of their rows, and ignore them. A program does not start on a database older
 // than it. What a release no longer has (a column, a unique index, a work's step) goes one
 // release after the last that used it. internal/released holds tables, messages and work
-// to those of the release that tools/previous-release names.
+// to those of the release that tools/previous-release names, of which its files are.
 //
 // # Engines
 //

@@ -255,6 +255,55 @@ func TestUpdateLeavesOtherJSONAlone(t *testing.T) {
 	require.Equal(t, want.By, got.By)
 }
 
+// Who replaces a row that he has read writes no JSON that he did not change, and of what
+// he changes keeps what he does not know. That is one more statement, then alone.
+func TestReplaceLeavesOtherJSONAlone(t *testing.T) {
+	type thingV1 struct {
+		ID   string  `store:"id,pk"`
+		Name string  `store:"name"`
+		Meta metaV1  `store:"meta,json"`
+		More *metaV1 `store:"more,json,null"`
+	}
+	type thingV2 struct {
+		ID   string  `store:"id,pk"`
+		Name string  `store:"name"`
+		Meta metaV2  `store:"meta,json"`
+		More *metaV2 `store:"more,json,null"`
+	}
+	e := memstore.New(memstore.Options{})
+	t.Cleanup(func() { require.NoError(t, e.Close()) })
+	require.NoError(t, e.Migrate(t.Context(), &store.Schema{Area: "test", Tables: []*store.TableDef{store.Define[thingV1]("things")}}, true))
+	old, newer := store.NewTable[thingV1](e, "things"), store.NewTable[thingV2](e, "things")
+	red, blue := metaV2{metaV1: metaV1{Color: "red"}, Shape: "round"}, metaV2{metaV1: metaV1{Color: "blue"}, Shape: "round"}
+	require.NoError(t, newer.Insert(t.Context(), thingV2{ID: "a", Name: "a", Meta: red, More: &red}))
+	for _, step := range []struct {
+		change     func(v *thingV1)
+		statements int64
+		want       thingV2
+	}{
+		{func(v *thingV1) { v.Name = "b" }, 1, thingV2{ID: "a", Name: "b", Meta: red, More: &red}},
+		{func(v *thingV1) { v.Meta.Color, v.More = "blue", &metaV1{Color: "blue"} }, 2, thingV2{ID: "a", Name: "b", Meta: blue, More: &blue}},
+		{func(v *thingV1) { v.More = nil }, 2, thingV2{ID: "a", Name: "b", Meta: blue}},
+	} {
+		require.NoError(t, store.InTx(t.Context(), e, func(ctx context.Context) error {
+			was, err := old.GetForUpdate(ctx, "a")
+			require.NoError(t, err)
+			v := was
+			step.change(&v)
+			counted, n := store.CountStatements(ctx)
+			require.NoError(t, old.Replace(counted, &was, &v))
+			require.Equal(t, step.statements, n.Load())
+			return nil
+		}))
+		got, err := newer.Get(t.Context(), "a")
+		require.NoError(t, err)
+		require.Equal(t, step.want, got)
+	}
+	require.ErrorIs(t, store.InTx(t.Context(), e, func(ctx context.Context) error {
+		return old.Replace(ctx, &thingV1{ID: "gone"}, &thingV1{ID: "gone", Meta: metaV1{Color: "red"}})
+	}), store.ErrRaced)
+}
+
 // An update writes what changed, once, and not the key; a failed one is no change.
 func TestUpdate(t *testing.T) {
 	_, rows := open(t)

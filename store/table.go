@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/nacre-cloud/nacre"
@@ -226,8 +227,8 @@ func (t *Table[T]) changes(before []any, v *T) (Set, error) {
 
 // Replace writes the columns in which v differs from old, which was read in the
 // context's transaction and has the same key: one statement, for whoever has read
-// the row already. A JSON column that differs is written as a whole. A row that is
-// gone is ErrRaced.
+// the row already, and one more where a JSON column differs: JSON objects keep the keys
+// that this program does not know, as with Update. A row that is gone is ErrRaced.
 func (t *Table[T]) Replace(ctx context.Context, old, v *T) error {
 	if !Inside(ctx, t.engine) {
 		return ErrTx
@@ -243,12 +244,39 @@ func (t *Table[T]) Replace(ctx context.Context, old, v *T) error {
 	if _, ok := set[t.info.def.Key]; ok {
 		return fmt.Errorf("store: %s: the primary key can't change", t.info.def.Name)
 	}
+	id, _ := before.Values[t.info.pk].(string)
+	if set, err = t.asStored(ctx, id, before.Values, set, v); err != nil || len(set) == 0 {
+		return err
+	}
 	count(ctx)
-	n, err := t.engine.Update(ctx, t.info.def, Eq(t.info.def.Key, before.Values[t.info.pk]), set)
+	n, err := t.engine.Update(ctx, t.info.def, Eq(t.info.def.Key, id), set)
 	if err == nil && n == 0 {
 		err = ErrRaced
 	}
 	return err
+}
+
+// asStored is the changes in set made of the JSON that the row has, not of what of it the
+// Go type knows.
+func (t *Table[T]) asStored(ctx context.Context, id string, before []any, set Set, v *T) (Set, error) {
+	differs := func(c Column) bool { _, ok := set[c.Name]; return ok && c.Type == JSON }
+	if !slices.ContainsFunc(t.info.def.Columns, differs) {
+		return set, nil
+	}
+	count(ctx)
+	row, err := t.engine.Get(ctx, t.info.def, id, true)
+	if errors.Is(err, ErrNoRow) {
+		err = ErrRaced
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i, c := range t.info.def.Columns {
+		if differs(c) {
+			before[i] = row.Values[i]
+		}
+	}
+	return t.changes(before, v)
 }
 
 // UpdateWhere sets columns on all rows that match and says how many. Values are

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -70,6 +71,19 @@ func (r *Rabbit) TLSPort() string { return strconv.Itoa(r.tls) }
 // UserURL is the broker's, for another user.
 func (r *Rabbit) UserURL(user, password string) string {
 	return fmt.Sprintf("amqp://%s:%s@127.0.0.1:%d/", user, password, r.port)
+}
+
+// Tell does what an operator does with what `nacre host add` says of the broker.
+func (r *Rabbit) Tell(lines []string) {
+	r.t.Helper()
+	for _, line := range lines {
+		line, _, _ = strings.Cut(line, " || ")
+		words := strings.Fields(line)
+		for i := range words {
+			words[i] = strings.Trim(words[i], "'")
+		}
+		r.Ctl(words[1:]...)
+	}
 }
 
 // Ctl runs rabbitmqctl.

@@ -12,9 +12,24 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Sockets are those that a process has open: the other ends of the TCP connections that
+// SpeaksOnlyTo fails the test if a process listens, has sockets that are no TCP, or
+// connections to other than those addresses. It returns the other ends of those that stand,
+// of which there must be one.
+func SpeaksOnlyTo(t testing.TB, pid int, addresses ...string) (peers []string) {
+	t.Helper()
+	peers, listening, others := sockets(t, pid)
+	require.Empty(t, listening, "it listens")
+	require.Zero(t, others, "it has sockets that are no TCP")
+	require.NotEmpty(t, peers)
+	for _, peer := range peers {
+		require.Contains(t, addresses, peer, "it has a connection elsewhere")
+	}
+	return peers
+}
+
+// sockets are those that a process has open: the other ends of the TCP connections that
 // stand, what it listens on, and how many sockets there are that are no TCP at all.
-func Sockets(t testing.TB, pid int) (peers, listening []string, others int) {
+func sockets(t testing.TB, pid int) (peers, listening []string, others int) {
 	t.Helper()
 	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	require.NoError(t, err)

@@ -10,6 +10,7 @@
 // number: a worker that was thought dead can't write any more. Work that takes the place
 // of other work (a deletion, of a creation) begins when the step that runs has ended, in
 // whichever process, so that what the step has under way is there to be cleared away.
+// Work that is dropped meanwhile counts as none, but what comes after waits all the same.
 //
 // A step is named, idempotent and level-triggered: it looks at what is. It never
 // waits for a host: it sends, returns [Again], and the report wakes it

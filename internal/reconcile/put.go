@@ -88,7 +88,7 @@ func (r *Reconciler) Poke(ctx context.Context, kind, id string, b Begin) error {
 	if !store.Inside(ctx, r.c.Engine) {
 		return store.ErrTx
 	}
-	n, err := r.rows.UpdateWhere(ctx, store.Eq("id", workID(kind, id)), store.Set{"due_at": time.Now().UTC(), "woken": store.Increment(1)})
+	n, err := r.rows.UpdateWhere(ctx, standing(store.Eq("id", workID(kind, id))), store.Set{"due_at": time.Now().UTC(), "woken": store.Increment(1)})
 	if err != nil {
 		return err
 	}
@@ -113,13 +113,25 @@ func (r *Reconciler) Hold(ctx context.Context, kind, id string) error {
 	return err
 }
 
-// Drop removes an object's work, in the context's transaction. It is no error
-// when there is none.
+// dropped is the step of work that is none any more: its row stays until the worker that
+// drives it has ended, so that what is put meanwhile waits for that.
+const dropped = ""
+
+// standing is work that was not dropped.
+func standing(w store.Where) store.Where { return store.And(w, store.Not(store.Eq("step", dropped))) }
+
+// Drop removes an object's work, in the context's transaction: its worker loses the lease
+// and can't write any more. It is no error when there is none.
 func (r *Reconciler) Drop(ctx context.Context, kind, id string) error {
 	if !store.Inside(ctx, r.c.Engine) {
 		return store.ErrTx
 	}
-	_, err := r.rows.DeleteWhere(ctx, store.Eq("id", workID(kind, id)))
+	now, mine := time.Now().UTC(), store.Eq("id", workID(kind, id))
+	n, err := r.rows.DeleteWhere(ctx, mine, store.Or(store.LessEq("lease_until", now), store.Eq("owner", "")))
+	if err != nil || n > 0 {
+		return err
+	}
+	_, err = r.rows.UpdateWhere(ctx, mine, store.Set{"step": dropped, "lease": store.Increment(1), "due_at": now, "deadline": time.Time{}, "cause": ""})
 	return err
 }
 
@@ -135,7 +147,7 @@ func (r *Reconciler) PokeAll(ctx context.Context, kind string, ids []string, b B
 	for i, id := range ids {
 		works[i] = workID(kind, id)
 	}
-	n, err := r.rows.UpdateWhere(ctx, store.In("id", works), store.Set{"due_at": time.Now().UTC(), "woken": store.Increment(1)})
+	n, err := r.rows.UpdateWhere(ctx, standing(store.In("id", works)), store.Set{"due_at": time.Now().UTC(), "woken": store.Increment(1)})
 	if err != nil {
 		return err
 	}
@@ -143,7 +155,7 @@ func (r *Reconciler) PokeAll(ctx context.Context, kind string, ids []string, b B
 	if n == int64(len(ids)) {
 		return nil
 	}
-	have, err := r.rows.Where(ctx, store.In("id", works))
+	have, err := r.rows.Where(ctx, standing(store.In("id", works)))
 	if err != nil {
 		return err
 	}
@@ -159,7 +171,7 @@ func (r *Reconciler) PokeAll(ctx context.Context, kind string, ids []string, b B
 
 // Wake makes an object's work due now. A hint: without work it does nothing.
 func (r *Reconciler) Wake(ctx context.Context, kind, id string) error {
-	n, err := r.rows.UpdateWhere(ctx, store.Eq("id", workID(kind, id)), store.Set{"due_at": time.Now().UTC(), "woken": store.Increment(1)})
+	n, err := r.rows.UpdateWhere(ctx, standing(store.Eq("id", workID(kind, id))), store.Set{"due_at": time.Now().UTC(), "woken": store.Increment(1)})
 	if n > 0 {
 		store.AfterCommit(ctx, r.Kick)
 	}

@@ -175,14 +175,16 @@ func workID(kind, id string) string { return kind + "/" + id }
 // Pending is the object's work, if it has any.
 func (r *Reconciler) Pending(ctx context.Context, kind, id string) (Work, bool, error) {
 	w, err := r.rows.Get(ctx, workID(kind, id))
-	if errors.Is(err, store.ErrNoRow) {
+	if errors.Is(err, store.ErrNoRow) || err == nil && w.Step == dropped {
 		return Work{}, false, nil
 	}
 	return w, err == nil, err
 }
 
 // All lists the work, for audits.
-func (r *Reconciler) All(ctx context.Context) ([]Work, error) { return r.rows.Where(ctx) }
+func (r *Reconciler) All(ctx context.Context) ([]Work, error) {
+	return r.rows.Where(ctx, standing(store.All()))
+}
 
 // Kick makes Run look now.
 func (r *Reconciler) Kick() {
@@ -389,6 +391,9 @@ func (r *Reconciler) renew(ctx context.Context, id string, lease int64, lost fun
 
 // once runs one step; again says that another follows at once.
 func (r *Reconciler) once(ctx context.Context, j *Job) (again bool, err error) {
+	if j.Step == dropped {
+		return false, j.finish(ctx, Next{kind: nextDone, over: true}, nil)
+	}
 	h := r.handlers[j.Kind]
 	if j.Cause != "" {
 		return false, r.expire(ctx, h, j, errors.New(j.Cause))

@@ -13,7 +13,9 @@
 //
 //	desired[].hard_boot: no release since 2.1 reads it
 //
-// Once a release is out, `go test -update` writes the files anew, and the notes go.
+// Once a release is out, `go test -update` writes the files anew, and the notes go. The
+// release's commit is written by hand then, beside the files ("commit") and in
+// tools/previous-release: [Commit] holds the two together.
 package released
 
 import (
@@ -49,6 +51,22 @@ func file(t *testing.T, path string, now, v any) bool {
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(text, v))
 	return true
+}
+
+// Commit says that files are those of the release that another file names, the one that
+// is built to run beside this. Writing the files anew takes away what said so.
+func Commit(t *testing.T, path, previous string) {
+	t.Helper()
+	if *update {
+		require.NoError(t, os.RemoveAll(path))
+		return
+	}
+	of, err := os.ReadFile(path)
+	require.NoError(t, err, "it names the commit whose formats the files beside it are")
+	want, err := os.ReadFile(previous)
+	require.NoError(t, err)
+	require.Regexp(t, "^[0-9a-f]{40}\n$", string(of))
+	require.Equal(t, string(want), string(of), "%s names another release than %s", path, previous)
 }
 
 // judge fails the test for each finding that no note explains, and for each note that

@@ -2,10 +2,12 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 
 	"github.com/nacre-cloud/nacre/internal/rest"
@@ -57,17 +59,23 @@ func listenMoves(ctx context.Context, cfg kit.Config, client *http.Client, log *
 	if cfg.MigrationListen == "" {
 		return m, nil, nil
 	}
+	at, _, err := net.SplitHostPort(cfg.MigrationListen)
+	if err != nil {
+		return m, nil, fmt.Errorf("migration_listen: %w", err)
+	}
+	switch ip, _ := netip.ParseAddr(at); {
+	case cfg.MyIP != "":
+		at = cfg.MyIP
+	case at == "" || ip.IsUnspecified():
+		return m, nil, fmt.Errorf("migration_listen: nobody finds this host at %s: it needs an address that others reach, or my_ip", cfg.MigrationListen)
+	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.MigrationListen)
 	if err != nil {
 		return m, nil, fmt.Errorf("migration_listen: %w", err)
 	}
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	if err != nil {
-		return m, nil, err
-	}
-	at, _, _ := net.SplitHostPort(cfg.MigrationListen)
-	if cfg.MyIP != "" {
-		at = cfg.MyIP
+		return m, nil, errors.Join(err, l.Close())
 	}
 	scheme := "http://"
 	if cfg.TLSCert != "" {

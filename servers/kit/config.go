@@ -1,6 +1,7 @@
 package kit
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -23,7 +24,7 @@ type Config struct {
 	ObjectListen  string   `yaml:"object_listen" doc:"address and port of the object store's own listener; auto is port 8080 where listen is the default, else none; none serves it below the main address only"`
 	ObjectURL     string   `yaml:"object_url" doc:"the object store's address as clients see it; empty is that of its listener"`
 	ObjectDomains []string `yaml:"object_domains" doc:"host names below which containers and S3 buckets are served as hosts"`
-	ObjectSecrets string   `yaml:"object_secrets" doc:"file of the root secrets that objects are encrypted with, as Swift's keymaster.conf; empty is keymaster.conf in state_dir, if it is there"`
+	ObjectSecrets string   `yaml:"object_secrets" doc:"file of the root secrets that objects are encrypted with, as Swift's keymaster.conf; empty is keymaster.conf in shared_dir, if it is there"`
 	ObjectService string   `yaml:"object_service_prefix" doc:"beginning of the names of the accounts in which services keep objects for projects, as SERVICE_; empty is none"`
 	ObjectCNAME   bool     `yaml:"object_cname_lookup" doc:"ask the name service whether other host names are aliases of one below object_domains (Swift's cname_lookup)"`
 	ObjectOrigins []string `yaml:"object_cors_origins" doc:"origins whose scripts may use the object store everywhere (Swift's cors_allow_origin); containers name their own"`
@@ -34,7 +35,7 @@ type Config struct {
 	Region        string   `yaml:"region" doc:"region of the catalog's endpoints"`
 
 	Areas           []string `yaml:"areas" doc:"functions that this process serves: identity, image, compute, network, objectstore; empty is all of them, or the program's own"`
-	SharedDir       string   `yaml:"shared_dir" doc:"directory that all copies of a function share: keys of tokens, the administrator's password, images, objects; empty is state_dir"`
+	SharedDir       string   `yaml:"shared_dir" doc:"directory that all copies of a function share: keys of tokens, the administrator's password, images, objects, keymaster.conf; empty is state_dir"`
 	IdentityURL     string   `yaml:"identity_url" doc:"where identity in another process is, with /v3; empty is below url"`
 	Endpoints       []string `yaml:"endpoints" doc:"where functions in other processes are, as network=http://10.0.0.1:9696; the others are looked for in the catalog (interface internal)"`
 	ServiceUser     string   `yaml:"service_user" doc:"the user as whom this process asks functions in others; empty is nova, glance, neutron or swift"`
@@ -198,6 +199,9 @@ func (c *Config) check() error {
 	}
 	return nil
 }
+
+// Shared is the directory of what all copies of a function share.
+func (c *Config) Shared() string { return cmp.Or(c.SharedDir, c.StateDir) }
 
 // Write writes the configuration as a file that Load reads, with a comment above
 // each setting.

@@ -154,3 +154,13 @@ func TestServe(t *testing.T) {
 	_, err = client.Get(c.URL) //nolint:bodyclose // there is none
 	require.Error(t, err)
 }
+
+// The files that deploy shows are configurations: each of their settings is one.
+func TestDeployedConfigurations(t *testing.T) {
+	controller, err := kit.Load("compute", []string{"-config", "../../deploy/controller.yaml"}, env(nil), io.Discard)
+	require.NoError(t, err)
+	require.Equal(t, "/var/lib/nacre/shared", controller.SharedDir)
+	compute, err := kit.Load("node", []string{"-config", "../../deploy/compute.yaml"}, env(nil), io.Discard)
+	require.NoError(t, err)
+	require.Equal(t, "10.0.0.31:6083", compute.MigrationListen)
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,16 +53,24 @@ func (c *cli) there(area string) error {
 	return nil
 }
 
-// keys opens a key repository of the state directory; nil where there is none.
+// keysDir is the directory of a key repository.
+func (c *cli) keysDir(name string) string { return filepath.Join(c.settings.Shared(), name) }
+
+// noKeys says what makes a key repository.
+func noKeys(name string) string {
+	return "there is no key repository: nacre " + strings.TrimSuffix(name, "-keys") + " setup makes it"
+}
+
+// keys opens a key repository; nil where there is none.
 func (c *cli) keys(name string) (*fernet.Keys, error) {
-	dir := filepath.Join(c.StateDir, name)
+	dir := c.keysDir(name)
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	return fernet.Open(dir)
 }
 
-// withIdentity opens the identity service over the state directory for f.
+// withIdentity opens the identity service for f.
 func (c *cli) withIdentity(f func(ctx context.Context, svc *identity.Service) error) error {
 	ctx := context.Background()
 	e, err := c.openArea("identity", false)
@@ -157,7 +166,7 @@ type keySetup struct{}
 
 // Run implements the command.
 func (*keySetup) Run(c *cli, out io.Writer) error {
-	dir := filepath.Join(c.StateDir, c.repository)
+	dir := c.keysDir(c.repository)
 	if err := fernet.Init(dir); err != nil {
 		return err
 	}
@@ -171,7 +180,7 @@ type keyRotate struct {
 
 // Run implements the command.
 func (r *keyRotate) Run(c *cli, out io.Writer) error {
-	dir := filepath.Join(c.StateDir, c.repository)
+	dir := c.keysDir(c.repository)
 	if err := fernet.Rotate(dir, r.MaxActiveKeys); err != nil {
 		return err
 	}
@@ -189,6 +198,9 @@ type credMigrate struct{}
 
 // Run implements the command.
 func (*credMigrate) Run(c *cli, out io.Writer) error {
+	if keys, err := c.keys(c.repository); err != nil || keys == nil {
+		return cmp.Or(err, errors.New(noKeys(c.repository)))
+	}
 	return c.withIdentity(func(ctx context.Context, svc *identity.Service) error {
 		n, err := svc.Credentials.Migrate(ctx)
 		if err == nil {
@@ -206,14 +218,14 @@ func (*credentialRotate) Run(c *cli, out io.Writer) error {
 	if err := m.Run(c, io.Discard); err != nil {
 		return err
 	}
-	if err := fernet.Rotate(filepath.Join(c.StateDir, "credential-keys"), fernet.MaxActiveKeys); err != nil {
+	if err := fernet.Rotate(c.keysDir("credential-keys"), fernet.MaxActiveKeys); err != nil {
 		return err
 	}
 	return m.Run(c, out)
 }
 
 type tokenCmd struct {
-	Setup tokenKeys `cmd:"" help:"Make a key pair for JWS tokens (keystone-manage create_jws_keypair): jws-keys/private and jws-keys/public."`
+	Setup tokenKeys `cmd:"" help:"Make a key pair for JWS tokens (keystone-manage create_jws_keypair): jws-keys/private and jws-keys/public, beside identity's settings."`
 }
 
 type tokenKeys struct{}
@@ -221,6 +233,9 @@ type tokenKeys struct{}
 // Run implements the command.
 func (*tokenKeys) Run(c *cli, out io.Writer) error {
 	dir := filepath.Join(c.StateDir, "jws-keys")
+	if c.settings.Identity != "" {
+		dir = filepath.Join(filepath.Dir(c.settings.Identity), "jws-keys")
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -239,13 +254,13 @@ func (*doctorCmd) Run(c *cli, out io.Writer) error {
 	var found []nacre.Finding
 	texts := map[string]string{}
 	for _, name := range []string{"fernet-keys", "credential-keys", "receipt-keys"} {
-		dir := filepath.Join(c.StateDir, name)
+		dir := c.keysDir(name)
 		st, err := os.Stat(dir)
 		switch {
 		case err != nil && name == "receipt-keys":
 			continue // then the keys of tokens do
 		case err != nil:
-			found = append(found, nacre.Finding{Area: "identity", Kind: "keys", ID: name, Problem: "there is no key repository: nacre " + strings.TrimSuffix(name, "-keys") + " setup makes it"})
+			found = append(found, nacre.Finding{Area: "identity", Kind: "keys", ID: name, Problem: noKeys(name)})
 			continue
 		case st.Mode().Perm()&0o077 != 0:
 			found = append(found, nacre.Finding{Area: "identity", Kind: "keys", ID: name, Problem: fmt.Sprintf("others may look into %s (mode %o)", dir, st.Mode().Perm())})

@@ -3,9 +3,11 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -13,6 +15,9 @@ import (
 	"github.com/nacre-cloud/nacre/identity"
 	"github.com/nacre-cloud/nacre/identity/credential"
 	"github.com/nacre-cloud/nacre/identity/fernet"
+	"github.com/nacre-cloud/nacre/servers"
+	"github.com/nacre-cloud/nacre/servers/kit"
+	"github.com/nacre-cloud/nacre/servers/parts"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -100,6 +105,70 @@ func fromNothing(t *testing.T, dir, without string) {
 	require.Contains(t, out, "the same key")
 	require.Contains(t, out, "others may look into")
 	at("token", "setup")
+}
+
+// TestSharedKeys changes the keys of a cloud whose copies share them where the copies
+// look for them.
+func TestSharedKeys(t *testing.T) {
+	dir := t.TempDir()
+	cfg := kit.Default()
+	cfg.StateDir, cfg.SharedDir, cfg.URL = filepath.Join(dir, "state"), filepath.Join(dir, "shared"), "http://cloud.test"
+	t.Setenv("NACRE_SHARED_DIR", cfg.SharedDir)
+	at := func(args ...string) string {
+		t.Helper()
+		out, err := nacreCommand(append(args, "--state-dir", cfg.StateDir)...)
+		require.NoError(t, err, out)
+		return out
+	}
+	require.NoError(t, os.MkdirAll(cfg.SharedDir, 0o700))
+	at("receipt", "setup")
+	cloud, err := servers.OpenLocal(t.Context(), cfg, parts.All, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, cloud.Close()) }()
+
+	// What a receipt's repository makes is read by the cloud, and what tokens' does is not.
+	receipts := func(keys string) error {
+		k, err := fernet.Open(filepath.Join(cfg.SharedDir, keys))
+		require.NoError(t, err)
+		admin := cloud.Bootstrapped.UserID
+		text, err := k.PackReceipt(fernet.Receipt{UserID: admin, Methods: []string{"password"}, IssuedAt: time.Now().UTC(), ExpiresAt: time.Now().UTC().Add(time.Minute).Truncate(time.Second)})
+		require.NoError(t, err)
+		_, _, err = cloud.Identity.Authenticate(t.Context(), identity.AuthRequest{Methods: []string{"password"}, User: identity.NameRef{ID: admin}, Password: adminPassword(t, cfg.SharedDir), Receipt: text})
+		return err
+	}
+	require.NoError(t, receipts("receipt-keys"))
+	require.ErrorContains(t, receipts("fernet-keys"), "Could not find auth receipt")
+
+	for _, name := range []string{"fernet", "credential", "receipt"} {
+		before, err := filepath.Glob(filepath.Join(cfg.SharedDir, name+"-keys", "*"))
+		require.NoError(t, err)
+		at(name, "rotate")
+		after, err := filepath.Glob(filepath.Join(cfg.SharedDir, name+"-keys", "*"))
+		require.NoError(t, err)
+		require.NotEqual(t, before, after)
+		require.NoDirExists(t, filepath.Join(cfg.StateDir, name+"-keys"))
+	}
+	require.Contains(t, at("credential", "migrate"), "credentials under the primary key")
+	require.Contains(t, at("doctor"), "nothing found")
+
+	// The keys of JWS tokens are where identity's settings are.
+	settings := filepath.Join(dir, "etc", "identity.yaml")
+	t.Setenv("NACRE_IDENTITY", settings)
+	require.Contains(t, at("token", "setup"), filepath.Join(dir, "etc", "jws-keys"))
+
+	require.NoError(t, os.RemoveAll(filepath.Join(cfg.SharedDir, "credential-keys")))
+	for _, what := range []string{"migrate", "rotate"} {
+		_, err = nacreCommand("credential", what, "--state-dir", cfg.StateDir)
+		require.ErrorContains(t, err, "nacre credential setup makes it")
+	}
+}
+
+func adminPassword(t *testing.T, dir string) string {
+	b, err := os.ReadFile(filepath.Join(dir, "secrets.json"))
+	require.NoError(t, err)
+	var doc map[string]string
+	require.NoError(t, json.Unmarshal(b, &doc))
+	return doc["admin_password"]
 }
 
 func ref[T any](v T) *T { return &v }

@@ -1,6 +1,7 @@
 // Command objectstore serves the object store, by Swift's API and S3's, alone: a
 // function of a cloud whose others are other processes, joined by a broker. Any number
-// of copies may run over one database.
+// of copies may run over one database where the bytes lie in Ceph (objects: rados); those
+// in files are one process's, and a second is refused.
 //
 //	nacre db migrate --config objectstore.yaml    # once, and after an upgrade
 //	objectstore -config objectstore.yaml

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/compute"
+	"github.com/nacre-cloud/nacre/network"
 )
 
 func (e networks) Check(ctx context.Context, want compute.NetworkRequest) (compute.NetworkPlan, error) {
@@ -47,36 +48,15 @@ func (e networks) Check(ctx context.Context, want compute.NetworkRequest) (compu
 
 // groupIDs turns names or ids of a project's groups into ids.
 func (a *api) groupIDs(ctx context.Context, project string, names []string) ([]string, error) {
-	if len(names) == 0 {
-		names = []string{"default"}
-	}
-	mine, err := listAll[struct{ ID, Name string }](ctx, a, "security_groups", "security-groups?fields=id&fields=name&project_id="+url.QueryEscape(project))
+	mine, err := listAll[groupDoc](ctx, a, "security_groups", "security-groups?fields=id&fields=name&project_id="+url.QueryEscape(project))
 	if err != nil {
 		return nil, err
 	}
-	var ids []string
-	for _, name := range names {
-		var hits []string
-		for _, g := range mine {
-			if g.ID == name {
-				hits = []string{g.ID}
-				break
-			}
-			if g.Name == name {
-				hits = append(hits, g.ID)
-			}
-		}
-		switch len(hits) {
-		case 0:
-			return nil, nacre.Errorf(nacre.Invalid, "SecurityGroupNotFound", "Security group %s not found.", name)
-		case 1:
-			ids = append(ids, hits[0])
-		default:
-			return nil, nacre.Errorf(nacre.Conflict, "NoUniqueMatch", "Multiple security groups found matching '%s'. Use an ID to be more specific.", name)
-		}
+	gs := make([]network.SecurityGroup, len(mine))
+	for i := range mine {
+		gs[i] = mine[i].group()
 	}
-	slices.Sort(ids)
-	return slices.Compact(ids), nil
+	return network.GroupIDs(names, gs, nil)
 }
 
 // onlyNetwork is the network that a server without a list gets. A service that

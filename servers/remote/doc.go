@@ -16,13 +16,14 @@
 // guides give them to nova, neutron and glance.
 //
 // Other services' addresses come from the catalog of the service's own token, by type,
-// region and interface ("internal"), or from Config.Endpoints. Each request carries the
-// global request id.
+// region and interface ("internal"), or from Config.Endpoints. The token is renewed before
+// it ends and when it is refused, and the catalog with it; a service that the catalog
+// lacks is looked for anew once a minute. Each request carries the global request id.
 //
 // # What is kept where
 //
 // A port that compute has given to a server says so in its binding:profile, which users
-// can't write: under [ProfileNIC] are the interface's position, whether the port was
+// can't write: under [network.ProfileNIC] are the interface's position, whether the port was
 // made for the server, and its tag. By it the port is found again, so that what was cut
 // off can be done once more.
 //

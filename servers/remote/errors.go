@@ -29,10 +29,9 @@ var statuses = map[int]nacre.Kind{
 
 // fault turns what gophercloud says into an error of ours.
 func (a *api) fault(err error) error {
-	down := &nacre.Error{Kind: nacre.Unavailable, Code: a.Type, Message: "The " + a.Type + " service does not answer.", Err: err}
-	var reauth *gophercloud.ErrUnableToReauthenticate
+	down := &nacre.Error{Kind: nacre.Unavailable, Code: a.typ, Message: "The " + a.typ + " service does not answer.", Err: err}
 	var code gophercloud.ErrUnexpectedResponseCode
-	if errors.As(err, &reauth) || !errors.As(err, &code) {
+	if !errors.As(err, &code) {
 		return down
 	}
 	typ, message := parseFault(code.Body)
@@ -43,11 +42,11 @@ func (a *api) fault(err error) error {
 	switch {
 	case !known, code.Actual >= 500 && kind != nacre.NotImplemented && kinds[typ] == 0:
 		return down
-	case kind == nacre.Unauthenticated && a.own:
+	case kind == nacre.Unauthenticated && a.by != nil && a.user == nil:
 		// Our own token is refused: nothing that a user could mend.
 		return down
 	case kind == nacre.Forbidden && strings.HasPrefix(message, "Quota exceeded"),
-		kind == nacre.TooLarge && (a.Type == "image" || a.Type == "compute"):
+		kind == nacre.TooLarge && (a.typ == "image" || a.typ == "compute"):
 		kind = nacre.QuotaExceeded
 	}
 	if message == "" {

@@ -2,12 +2,13 @@ package remote
 
 import (
 	"context"
-	"net/netip"
 	"net/url"
 	"slices"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/compute"
+	"github.com/nacre-cloud/nacre/network"
+	"github.com/nacre-cloud/nacre/servers/internal/secgroup"
 )
 
 // SecurityGroups is the edge from compute's proxy of security groups to a network
@@ -35,59 +36,42 @@ type ruleDoc struct {
 	Prefix    string `json:"remote_ip_prefix"`
 }
 
-func (r *ruleDoc) rule() compute.SecurityGroupRule {
-	v := compute.SecurityGroupRule{ID: r.ID, GroupID: r.GroupID, Protocol: r.Protocol, FromPort: r.PortMin, ToPort: r.PortMax, RemoteID: r.Remote, CIDR: r.Prefix}
-	if v.CIDR == "" {
-		v.CIDR = "0.0.0.0/0"
-	}
-	return v
+func (g *groupDoc) group() network.SecurityGroup {
+	return network.SecurityGroup{Std: network.Std{ID: g.ID, Name: g.Name, Description: g.Description, ProjectID: g.ProjectID}}
+}
+
+func (r *ruleDoc) rule() network.SecurityGroupRule {
+	return network.SecurityGroupRule{Std: network.Std{ID: r.ID}, GroupID: r.GroupID, Direction: r.Direction, Protocol: r.Protocol, PortMin: r.PortMin, PortMax: r.PortMax,
+		RemoteGroupID: r.Remote, RemotePrefix: r.Prefix}
 }
 
 func (e securityGroups) as(ctx context.Context) (*api, error) { return e.c.as(ctx, "network", "v2.0") }
 
-// find lists groups as nova shows them, with what their rules' remote groups are
-// called. A rule whose remote group the caller may not see is left out, as nova does.
+// find lists groups as nova shows them.
 func (e securityGroups) find(ctx context.Context, paths ...string) ([]compute.SecurityGroup, error) {
 	a, err := e.as(ctx)
 	if err != nil {
 		return nil, err
 	}
-	gs, err := listAll[groupDoc](ctx, a, "security_groups", paths...)
+	list := func(paths ...string) (gs []network.SecurityGroup, rules map[string][]network.SecurityGroupRule, err error) {
+		docs, err := listAll[groupDoc](ctx, a, "security_groups", paths...)
+		rules = map[string][]network.SecurityGroupRule{}
+		for _, g := range docs {
+			gs = append(gs, g.group())
+			for _, r := range g.Rules {
+				rules[g.ID] = append(rules[g.ID], r.rule())
+			}
+		}
+		return gs, rules, err
+	}
+	gs, rules, err := list(paths...)
 	if err != nil {
 		return nil, err
 	}
-	known, missing := map[string]groupDoc{}, []string{}
-	for _, g := range gs {
-		known[g.ID] = g
-	}
-	for _, g := range gs {
-		for _, r := range g.Rules {
-			if _, ok := known[r.Remote]; r.Remote != "" && !ok && !slices.Contains(missing, r.Remote) {
-				missing = append(missing, r.Remote)
-			}
-		}
-	}
-	more, err := listAll[groupDoc](ctx, a, "security_groups", in("security-groups", "id", missing)...)
-	if err != nil {
-		return nil, err
-	}
-	for _, g := range more {
-		known[g.ID] = g
-	}
-	out := make([]compute.SecurityGroup, len(gs))
-	for i, g := range gs {
-		out[i] = compute.SecurityGroup{ID: g.ID, Name: g.Name, Description: g.Description, ProjectID: g.ProjectID}
-		for _, r := range g.Rules {
-			remote, ok := known[r.Remote]
-			if r.Direction != "ingress" || r.Remote != "" && !ok {
-				continue
-			}
-			v := r.rule()
-			v.RemoteName, v.RemoteProject = remote.Name, remote.ProjectID
-			out[i].Rules = append(out[i].Rules, v)
-		}
-	}
-	return out, nil
+	return secgroup.Groups(gs, rules, func(ids []string) ([]network.SecurityGroup, error) {
+		more, _, err := list(in("security-groups", "id", ids)...)
+		return more, err
+	})
 }
 
 func (e securityGroups) Groups(ctx context.Context, projectID string) ([]compute.SecurityGroup, error) {
@@ -176,7 +160,7 @@ func (e securityGroups) Rule(ctx context.Context, id string) (compute.SecurityGr
 		Rule ruleDoc `json:"security_group_rule"`
 	}
 	err = a.get(ctx, "security-group-rules/"+url.PathEscape(id), &got)
-	return got.Rule.rule(), err
+	return secgroup.Rule(got.Rule.rule()), err
 }
 
 func (e securityGroups) CreateRule(ctx context.Context, r compute.SecurityGroupRule) (compute.SecurityGroupRule, error) {
@@ -184,28 +168,23 @@ func (e securityGroups) CreateRule(ctx context.Context, r compute.SecurityGroupR
 	if err != nil {
 		return compute.SecurityGroupRule{}, err
 	}
-	body := object{"security_group_id": r.GroupID, "direction": "ingress", "ethertype": "IPv4"}
-	if r.Protocol != "" {
-		body["protocol"] = r.Protocol
-	}
-	for name, p := range map[string]*int{"port_range_min": r.FromPort, "port_range_max": r.ToPort} {
-		if p != nil && *p != -1 { // nova's -1 is any
-			body[name] = *p
+	want := secgroup.Request(r)
+	body := object{"security_group_id": want.GroupID, "direction": want.Direction, "ethertype": want.EtherType}
+	for name, v := range map[string]string{"protocol": want.Protocol, "remote_group_id": want.RemoteGroupID, "remote_ip_prefix": want.RemotePrefix} {
+		if v != "" {
+			body[name] = v
 		}
 	}
-	if r.RemoteID != "" {
-		body["remote_group_id"] = r.RemoteID
-	} else {
-		body["remote_ip_prefix"] = r.CIDR
-		if p, err := netip.ParsePrefix(r.CIDR); err == nil && p.Addr().Is6() {
-			body["ethertype"] = "IPv6"
+	for name, p := range map[string]*int{"port_range_min": want.PortMin, "port_range_max": want.PortMax} {
+		if p != nil {
+			body[name] = *p
 		}
 	}
 	var made struct {
 		Rule ruleDoc `json:"security_group_rule"`
 	}
 	err = a.post(ctx, "security-group-rules", object{"security_group_rule": body}, &made)
-	return made.Rule.rule(), err
+	return secgroup.Rule(made.Rule.rule()), err
 }
 
 func (e securityGroups) DeleteRule(ctx context.Context, id string) error {

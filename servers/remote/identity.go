@@ -84,7 +84,7 @@ func (c *Cloud) Login(ctx context.Context, project, user, password string) (toke
 	domain := object{"id": "default"}
 	body := object{"auth": object{"identity": object{"methods": []string{"password"}, "password": object{"user": object{"name": user, "password": password, "domain": domain}}},
 		"scope": object{"project": object{"name": project, "domain": domain}}}}
-	a := &api{&gophercloud.ServiceClient{ProviderClient: &gophercloud.ProviderClient{HTTPClient: *c.http}, Type: "identity"}, c, false}
+	anyone := &gophercloud.ProviderClient{HTTPClient: *c.http}
 	var got struct {
 		Token struct {
 			Expires time.Time `json:"expires_at"`
@@ -93,9 +93,9 @@ func (c *Cloud) Login(ctx context.Context, project, user, password string) (toke
 	}
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	resp, err := a.ProviderClient.Request(ctx, http.MethodPost, c.c.IdentityURL+"/auth/tokens?nocatalog", &gophercloud.RequestOpts{JSONBody: body, JSONResponse: &got, OkCodes: []int{http.StatusCreated}})
+	resp, err := anyone.Request(ctx, http.MethodPost, c.c.IdentityURL+"/auth/tokens?nocatalog", &gophercloud.RequestOpts{JSONBody: body, JSONResponse: &got, OkCodes: []int{http.StatusCreated}})
 	if err != nil {
-		return "", "", expires, a.fault(err)
+		return "", "", expires, (&api{typ: "identity"}).fault(err)
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was read
 	return resp.Header.Get("X-Subject-Token"), got.Token.Project.ID, got.Token.Expires, nil

@@ -88,8 +88,8 @@ func (e images) Open(ctx context.Context, id string) (io.ReadCloser, error) {
 
 // data streams an image's bytes.
 func (a *api) data(ctx context.Context, id string) (io.ReadCloser, error) {
-	resp, err := a.ProviderClient.Request(ctx, http.MethodGet, a.Endpoint+"images/"+url.PathEscape(id)+"/file",
-		&gophercloud.RequestOpts{MoreHeaders: a.MoreHeaders, OmitHeaders: []string{"Accept"}, OkCodes: []int{http.StatusOK, http.StatusNoContent}, KeepResponseBody: true})
+	resp, err := a.send(ctx, http.MethodGet, "images/"+url.PathEscape(id)+"/file",
+		gophercloud.RequestOpts{MoreHeaders: a.headers, OmitHeaders: []string{"Accept"}, OkCodes: []int{http.StatusOK, http.StatusNoContent}, KeepResponseBody: true})
 	if err != nil {
 		return nil, a.fault(err)
 	}

@@ -11,10 +11,8 @@ import (
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/compute"
+	"github.com/nacre-cloud/nacre/network"
 )
-
-// ProfileNIC is where a port's binding:profile says which interface of its server it is.
-const ProfileNIC = "nacre_nic"
 
 // nic is what is there.
 type nic struct {
@@ -48,7 +46,7 @@ type portDoc struct {
 // nic is what the port's profile says of it; ok is false for a port that compute has
 // given to no server.
 func (p *portDoc) nic() (n nic, ok bool) {
-	raw := p.Profile[ProfileNIC]
+	raw := p.Profile[network.ProfileNIC]
 	return n, len(raw) > 0 && raw.decode(&n) == nil
 }
 
@@ -56,12 +54,12 @@ func (p *portDoc) nic() (n nic, ok bool) {
 func (p *portDoc) with(n *nic) object {
 	out := object{}
 	for k, v := range p.Profile {
-		if k != ProfileNIC {
+		if k != network.ProfileNIC {
 			out[k] = v
 		}
 	}
 	if n != nil {
-		out[ProfileNIC] = n
+		out[network.ProfileNIC] = n
 	}
 	return out
 }
@@ -284,7 +282,7 @@ func (a *api) make(ctx context.Context, r compute.PortRequest) (portDoc, error) 
 		return portDoc{}, err
 	}
 	body := object{"network_id": r.NIC.NetworkID, "project_id": r.ProjectID, "admin_state_up": true, "device_id": r.ServerID, "device_owner": "compute:" + r.AvailabilityZone,
-		"binding:host_id": r.Host, "binding:profile": object{ProfileNIC: nic{Index: r.Index, Made: true, Tag: r.NIC.Tag}}}
+		"binding:host_id": r.Host, "binding:profile": object{network.ProfileNIC: nic{Index: r.Index, Made: true, Tag: r.NIC.Tag}}}
 	if n.Network.PortSecurity == nil || *n.Network.PortSecurity {
 		body["security_groups"] = r.SecurityGroups
 	}

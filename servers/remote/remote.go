@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
-	"github.com/gophercloud/gophercloud/v2/openstack"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/store"
@@ -46,7 +45,7 @@ type Cloud struct {
 	http *http.Client
 
 	mu  sync.Mutex
-	own *gophercloud.ProviderClient
+	own *login
 	// dns says that the network service names ports, as it said at dnsAt.
 	dns   bool
 	dnsAt time.Time
@@ -78,39 +77,18 @@ func New(c Config) (*Cloud, error) {
 // deadline bounds a request whose answer is not a stream.
 const deadline = 30 * time.Second
 
-// service is the service's own client, which renews its token by itself.
-func (c *Cloud) service(ctx context.Context) (*gophercloud.ProviderClient, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.own != nil {
-		return c.own, nil
-	}
-	p, err := openstack.NewClient(c.c.IdentityURL)
-	if err != nil {
-		return nil, err
-	}
-	p.HTTPClient = *c.http
-	p.UserAgent.Prepend("nacre")
-	p.UseTokenLock()
-	ctx, cancel := context.WithTimeout(ctx, deadline)
-	defer cancel()
-	err = openstack.Authenticate(ctx, p, gophercloud.AuthOptions{
-		IdentityEndpoint: c.c.IdentityURL, Username: c.c.Username, Password: c.c.Password, DomainName: c.c.UserDomain, AllowReauth: true,
-		Scope: &gophercloud.AuthScope{ProjectName: c.c.Project, DomainName: c.c.ProjectDomain},
-	})
-	if err != nil {
-		return nil, &nacre.Error{Kind: nacre.Unavailable, Code: "identity", Message: "The identity service does not know this service, or does not answer.", Err: err}
-	}
-	c.own = p
-	return p, nil
-}
-
 // api is a service as one caller reaches it.
 type api struct {
-	*gophercloud.ServiceClient
 	c *Cloud
-	// own says that it is with the service's rights.
-	own bool
+	// typ is the service's in the catalog, endpoint its address with the version, and
+	// headers what goes with each request.
+	typ, endpoint string
+	headers       map[string]string
+	// by is the service's own log-in.
+	by *login
+	// user has the token of the user who asks; nil is that the service does, with its
+	// own rights.
+	user *gophercloud.ProviderClient
 }
 
 // as is a service for whoever the context names. version is the API's version in the
@@ -123,29 +101,32 @@ func (c *Cloud) as(ctx context.Context, typ, version string) (*api, error) {
 	if caller == nil || caller.Service == "" && caller.Token == "" {
 		return nil, nacre.Errorf(nacre.Unauthenticated, "", "There is no token to ask the %s service with.", typ)
 	}
-	own, err := c.service(ctx)
+	own, err := c.service(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	base, err := c.endpoint(own, typ, version)
+	base, err := c.address(own, typ, version)
+	if err != nil && time.Since(own.at) > again {
+		// It may have come since.
+		if own, err = c.service(ctx, own); err == nil {
+			base, err = c.address(own, typ, version)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	sc := &gophercloud.ServiceClient{ProviderClient: own, Endpoint: base, Type: typ, MoreHeaders: map[string]string{}}
+	a := &api{c: c, typ: typ, endpoint: base, headers: map[string]string{}, by: own}
 	if id := cmp.Or(caller.GlobalRequestID, caller.RequestID); id != "" {
-		sc.MoreHeaders["X-OpenStack-Request-ID"] = id
+		a.headers["X-OpenStack-Request-ID"] = id
 	}
-	if caller.Service != "" {
-		return &api{sc, c, true}, nil
+	if caller.Service == "" {
+		a.user = &gophercloud.ProviderClient{HTTPClient: *c.http, UserAgent: own.UserAgent}
+		a.user.SetToken(caller.Token)
 	}
-	user := &gophercloud.ProviderClient{HTTPClient: *c.http, UserAgent: own.UserAgent}
-	user.SetToken(caller.Token)
-	sc.ProviderClient = user
-	sc.MoreHeaders["X-Service-Token"] = own.Token()
-	return &api{sc, c, false}, nil
+	return a, nil
 }
 
-func (c *Cloud) endpoint(own *gophercloud.ProviderClient, typ, version string) (string, error) {
+func (c *Cloud) address(own *login, typ, version string) (string, error) {
 	base := c.c.Endpoints[typ]
 	switch {
 	case typ == "identity" && base == "":
@@ -172,12 +153,9 @@ const tries = 3
 // the caller's own deadline: the other side goes on all the same, and who was told that it
 // is over would clear away too early.
 func (a *api) do(ctx context.Context, method, path string, in, out any, repeat bool, headers ...string) error {
-	o := func() *gophercloud.RequestOpts {
-		h := maps.Clone(a.MoreHeaders)
-		for i := 0; i+1 < len(headers); i += 2 {
-			h[headers[i]] = headers[i+1]
-		}
-		return &gophercloud.RequestOpts{JSONBody: in, JSONResponse: out, MoreHeaders: h, OkCodes: []int{200, 201, 202, 204, 207}}
+	h := maps.Clone(a.headers)
+	for i := 0; i+1 < len(headers); i += 2 {
+		h[headers[i]] = headers[i+1]
 	}
 	if method != http.MethodGet {
 		if err := ctx.Err(); err != nil {
@@ -194,7 +172,7 @@ func (a *api) do(ctx context.Context, method, path string, in, out any, repeat b
 	defer cancel()
 	wait := 100 * time.Millisecond
 	for n := 1; ; n++ {
-		resp, err := a.ProviderClient.Request(ctx, method, a.Endpoint+path, o())
+		resp, err := a.send(ctx, method, path, gophercloud.RequestOpts{JSONBody: in, JSONResponse: out, MoreHeaders: h, OkCodes: []int{200, 201, 202, 204, 207}})
 		if err == nil {
 			return resp.Body.Close()
 		}

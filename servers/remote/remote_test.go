@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -19,11 +20,16 @@ import (
 	"github.com/nacre-cloud/nacre/network"
 )
 
-// far is the other services: the log-in works, and answer decides of all else.
+// far is the other services: the log-in works, and answer decides of all else. With life
+// its tokens are "own1", "own2" and so on, and last so long.
 type far struct {
 	answer func(r *http.Request, body string) (int, string, error)
+	life   time.Duration
+	// more are further entries of the catalog.
+	more string
 
 	mu       sync.Mutex
+	logins   int
 	requests []*http.Request
 }
 
@@ -32,11 +38,16 @@ func (f *far) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Body != nil {
 		body, _ = io.ReadAll(r.Body)
 	}
-	status, text, err, header := 201, `{"token": {"expires_at": "2100-01-01T00:00:00.000000Z", "user": {"id": "u"}, "catalog": [
+	token, ends := "own", "2100-01-01T00:00:00.000000Z"
+	if f.life > 0 {
+		token, ends = fmt.Sprintf("own%d", f.logins+1), time.Now().Add(f.life).UTC().Format(time.RFC3339)
+	}
+	status, text, err, header := 201, `{"token": {"expires_at": "`+ends+`", "user": {"id": "u"}, "catalog": [
 		{"type": "network", "endpoints": [{"interface": "internal", "region_id": "R", "region": "R", "url": "http://net/network"}, {"interface": "public", "region_id": "R", "region": "R", "url": "http://wrong"}]},
-		{"type": "compute", "endpoints": [{"interface": "internal", "region_id": "R", "region": "R", "url": "http://nova/v2.1"}]}]}}`, error(nil), http.Header{}
+		{"type": "compute", "endpoints": [{"interface": "internal", "region_id": "R", "region": "R", "url": "http://nova/v2.1"}]}`+f.more+`]}}`, error(nil), http.Header{}
 	if strings.HasSuffix(r.URL.Path, "/auth/tokens") {
-		header.Set("X-Subject-Token", "own")
+		f.logins++
+		header.Set("X-Subject-Token", token)
 	} else {
 		f.mu.Lock()
 		f.requests = append(f.requests, r)
@@ -141,7 +152,96 @@ func TestRequests(t *testing.T) {
 	})
 }
 
-// Hints are gathered, told once, and told again when compute did not hear.
+// The service's own token is renewed before it ends, and when it is refused though it has
+// not; who comes with a token of his own notices nothing. The catalog comes along.
+func TestOwnTokenIsRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		revoked := map[string]bool{}
+		f := &far{life: time.Hour, answer: func(r *http.Request, _ string) (int, string, error) {
+			shown := []string{r.Header.Get("X-Auth-Token"), r.Header.Get("X-Service-Token")}
+			if shown[0] == "bad" || revoked[shown[0]] || revoked[shown[1]] {
+				return 401, `{"error": {"code": 401, "message": "no", "title": "Unauthorized"}}`, nil
+			}
+			return 200, `{}`, nil
+		}}
+		c := others(t, f)
+		user := nacre.WithCaller(t.Context(), &nacre.Caller{UserID: "u", Token: "user"})
+		service := nacre.AsService(t.Context(), "compute")
+		ask := func(ctx context.Context, typ string, how func(a *api) error) (token, shown string, sent int, err error) {
+			f.requests = nil
+			a, err := c.as(ctx, typ, "v2")
+			if err != nil {
+				return "", "", 0, err
+			}
+			err = how(a)
+			last := f.requests[len(f.requests)-1].Header
+			return last.Get("X-Auth-Token"), last.Get("X-Service-Token"), len(f.requests), err
+		}
+		get := func(a *api) error { return a.get(t.Context(), "ports", nil) }
+		post := func(a *api) error { return a.post(t.Context(), "ports", object{}, nil) }
+		data := func(a *api) error {
+			body, err := a.data(t.Context(), "x")
+			if err == nil {
+				err = body.Close()
+			}
+			return err
+		}
+		check := func(ctx context.Context, how func(a *api) error, token, shown string, sent int) {
+			t.Helper()
+			gotToken, gotShown, gotSent, err := ask(ctx, "network", how)
+			require.NoError(t, err)
+			require.Equal(t, []any{token, shown, sent}, []any{gotToken, gotShown, gotSent})
+		}
+		check(user, get, "user", "own1", 1)
+		time.Sleep(2 * time.Hour)
+		check(user, get, "user", "own2", 1)
+		time.Sleep(59*time.Minute + 30*time.Second)
+		check(user, get, "user", "own3", 1)
+		check(service, get, "own3", "", 1)
+
+		revoked["own3"] = true
+		check(user, post, "user", "own4", 2)
+		revoked["own4"] = true
+		check(service, post, "own5", "", 2)
+		revoked["own5"] = true
+		check(user, data, "user", "own6", 2)
+		require.Equal(t, 6, f.logins)
+
+		// Who was found before the renewal gets the new token too, and no further one is made.
+		a, err := c.as(user, "network", "v2")
+		require.NoError(t, err)
+		b, err := c.as(user, "network", "v2")
+		require.NoError(t, err)
+		revoked["own6"] = true
+		require.NoError(t, get(a))
+		require.NoError(t, get(b))
+		require.Equal(t, 7, f.logins)
+
+		// A user whose own token is bad is told so, after one new log-in.
+		_, _, sent, err := ask(nacre.WithCaller(t.Context(), &nacre.Caller{UserID: "u", Token: "bad"}), "network", post)
+		require.ErrorIs(t, err, nacre.Unauthenticated)
+		require.Equal(t, []int{2, 8}, []int{sent, f.logins})
+
+		// A service that enters the catalog is found, and one that is not there is looked
+		// for once a minute.
+		f.more = `, {"type": "volume", "endpoints": [{"interface": "internal", "region_id": "R", "region": "R", "url": "http://cinder"}]}`
+		for range 3 {
+			_, _, _, err = ask(user, "volume", get)
+			require.ErrorIs(t, err, nacre.Unavailable)
+		}
+		require.Equal(t, 8, f.logins)
+		time.Sleep(time.Minute + time.Second)
+		_, _, _, err = ask(user, "volume", get)
+		require.NoError(t, err)
+		require.Equal(t, "http://cinder/v2/ports", f.requests[0].URL.String())
+		for range 3 {
+			_, _, _, err = ask(user, "dns", get)
+			require.ErrorIs(t, err, nacre.Unavailable)
+		}
+		require.Equal(t, 9, f.logins)
+	})
+}
+
 // A change that is under way when its caller gives up is waited for: it may happen.
 func TestChangesAreWaitedFor(t *testing.T) {
 	ctx, cancel := context.WithCancel(nacre.AsService(t.Context(), "compute"))
@@ -157,6 +257,7 @@ func TestChangesAreWaitedFor(t *testing.T) {
 	require.Error(t, a.get(ctx, "ports", nil))
 }
 
+// Hints are gathered, told once, and told again when compute did not hear.
 func TestEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex

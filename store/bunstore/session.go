@@ -164,6 +164,7 @@ func (p *pool) acquire(ctx context.Context, patience time.Duration) (*session, e
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	end := time.Now().Add(patience)
 	select {
 	case p.slots <- struct{}{}:
 	default:
@@ -185,7 +186,7 @@ func (p *pool) acquire(ctx context.Context, patience time.Duration) (*session, e
 		return s, nil
 	}
 	p.mu.Unlock()
-	conn, err := p.connect(ctx, patience)
+	conn, err := p.connect(ctx, end)
 	if err != nil {
 		<-p.slots
 		return nil, err
@@ -198,9 +199,9 @@ func (p *pool) acquire(ctx context.Context, patience time.Duration) (*session, e
 }
 
 // connect gets a connection of database/sql. Where the server has no more to give, those
-// that we have go round, and now and then it is asked again.
-func (p *pool) connect(ctx context.Context, patience time.Duration) (*sql.Conn, error) {
-	for end := time.Now().Add(patience); ; {
+// that we have go round, and now and then it is asked again, until the end.
+func (p *pool) connect(ctx context.Context, end time.Time) (*sql.Conn, error) {
+	for {
 		conn, err := p.db.Conn(ctx)
 		if err == nil || p.full == nil || !p.full(err) || time.Now().After(end) {
 			return conn, err
