@@ -9,8 +9,10 @@ import (
 	"github.com/nacre-cloud/nacre/identity/kit"
 )
 
-// Audit reads everything and says what refers to nothing. It asks no policy: it
-// is for the operator's command and for tests. It sees a moment per table, so
+// Audit reads everything and says what refers to nothing, but where that is Keystone's
+// way: credentials may be of anybody, a user's default project may be any, limits stay
+// when their service or region goes, and protocols when their mapping does. It asks no
+// policy: it is for the operator's command and for tests. It sees a moment per table, so
 // what changes meanwhile may be reported; ask again.
 func (s *Service) Audit(ctx context.Context) ([]nacre.Finding, error) {
 	a := &kit.Audit{Ctx: ctx}
@@ -54,7 +56,16 @@ func (s *Service) Audit(ctx context.Context) ([]nacre.Finding, error) {
 		a.Refers(t.ID, "project", t.ProjectID, projects)
 		a.Refers(t.ID, "trust that it was passed on from", string(t.RedelegatedTrustID), trusts)
 	})
-	s.Credentials.Audit(a, users)
+	s.Credentials.Audit(a)
+	s.DomainConfigs.Audit(a, projects)
+	s.OAuth.Audit(a, users, projects)
+	idps, protocols := s.Federation.Audit(a, projects)
+	kit.Each(a, "federated_user", s.federated, func(f federatedUser) string { return f.Key }, func(f federatedUser) {
+		a.Refers(f.Key, "user", f.UserID, users)
+		a.Refers(f.Key, "identity provider", f.IdPID, idps)
+		a.Refers(f.Key, "protocol", kit.Joined(f.IdPID, f.ProtocolID), protocols)
+	})
+	kit.Each(a, "id_mapping", s.directoryIDs, func(d directoryID) string { return d.ID }, func(d directoryID) { a.Refers(d.ID, "domain", d.DomainID, projects) })
 	return a.Findings, a.Err
 }
 

@@ -95,10 +95,15 @@ func (p appCredParent) Hash(ctx context.Context, secret string, random bool) (st
 }
 
 func (p appCredParent) Hold(ctx context.Context, userID, projectID string) error {
-	if err := kit.Hold(ctx, p.s.projects, "project", projectID); err != nil {
+	return p.s.hold(ctx, userID, projectID)
+}
+
+// hold is kit.Hold of a project and a user, either of which may be empty.
+func (s *Service) hold(ctx context.Context, userID, projectID string) error {
+	if err := kit.Hold(ctx, s.projects, "project", projectID); err != nil {
 		return err
 	}
-	return kit.Hold(ctx, p.s.users, "user", userID)
+	return kit.Hold(ctx, s.users, "user", userID)
 }
 
 func (p appCredParent) Lost(ctx context.Context, userID string) error {

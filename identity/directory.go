@@ -147,6 +147,7 @@ func (s *Service) publicIDs(ctx context.Context, domainID, kind string, local []
 	for _, r := range rows {
 		known[r.ID] = r
 	}
+	held := false
 	for i, id := range local {
 		want := directoryID{ID: out[i], DomainID: domainID, LocalID: id, Kind: kind}
 		have, ok := known[out[i]]
@@ -164,6 +165,12 @@ func (s *Service) publicIDs(ctx context.Context, domainID, kind string, local []
 		out[i] = want.ID
 		if !ok {
 			known[want.ID] = want
+			if !held {
+				if _, err := s.holdDomain(ctx, domainID); err != nil {
+					return nil, err
+				}
+				held = true
+			}
 			if err := s.directoryIDs.Insert(ctx, want); err != nil {
 				return nil, err
 			}
@@ -193,6 +200,11 @@ func (s *Service) syncUsers(ctx context.Context, domainID string, us []Directory
 		have := map[string]User{}
 		for _, r := range rows {
 			have[r.ID] = r
+		}
+		if len(have) < len(ids) {
+			if _, err := s.holdDomain(ctx, domainID); err != nil {
+				return err
+			}
 		}
 		for i := range us {
 			old, ok := have[ids[i]]
@@ -291,6 +303,9 @@ func (s *Service) syncGroup(ctx context.Context, domainID, id string, g Director
 		}
 	}
 	if mine < 0 {
+		if _, err := s.holdDomain(ctx, domainID); err != nil {
+			return err
+		}
 		return s.groups.Insert(ctx, Group{ID: id, DomainID: domainID, Name: g.Name, Description: g.Description, Source: ofDirectory, Extra: unlike(nil, g.Extra)})
 	}
 	if r := &rows[mine]; r.Name == g.Name && r.Description == g.Description && len(unlike(r.Extra, g.Extra)) == 0 {

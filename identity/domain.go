@@ -19,6 +19,15 @@ func (s *Service) getDomain(ctx context.Context, id string) (Project, error) {
 	return d, kit.OrNotFound(err, "domain", id)
 }
 
+// holdDomain is getDomain that keeps the domain from going, as kit.Hold does.
+func (s *Service) holdDomain(ctx context.Context, id string) (Project, error) {
+	d, err := s.projects.GetForUpdate(ctx, id)
+	if err == nil && !d.IsDomain {
+		err = store.ErrNoRow
+	}
+	return d, kit.OrNotFound(err, "domain", id)
+}
+
 func (s *Service) domain(ctx context.Context, id, rule string) (Project, error) {
 	d, err := s.getDomain(ctx, id)
 	if err != nil && !errors.Is(err, nacre.NotFound) {
@@ -49,7 +58,7 @@ func (s *Service) GetDomain(ctx context.Context, id string) (Project, error) {
 // ListDomains lists domains.
 func (s *Service) ListDomains(ctx context.Context, q nacre.Query) ([]Project, error) {
 	own, target := kit.OwnDomain(ctx), policy.Map{}
-	ws := append(s.tagFilters(q), store.Eq("is_domain", true))
+	ws := []store.Where{store.Eq("is_domain", true)}
 	if own != "" {
 		target["target.domain.id"] = own
 		ws = append(ws, store.Eq("id", own))
@@ -57,7 +66,7 @@ func (s *Service) ListDomains(ctx context.Context, q nacre.Query) ([]Project, er
 	if err := s.area.Enforce(ctx, "list_domains", target); err != nil {
 		return nil, err
 	}
-	return kit.List(ctx, s.projects, q, kit.Columns{"id", "name", "enabled"}, ws...)
+	return kit.ListFiltered(ctx, s.projects, q, kit.Columns{"id", "name", "enabled"}, s.tagFilters(q), ws...)
 }
 
 // UpdateDomain changes a domain. Disabling it ends the tokens of its users and
@@ -92,6 +101,9 @@ func (s *Service) deleteDomain(ctx context.Context, id string) error {
 			return err
 		}
 		if err := s.DomainConfigs.DomainDeleted(ctx, id); err != nil {
+			return err
+		}
+		if _, err := s.directoryIDs.DeleteWhere(ctx, store.Eq("domain_id", id)); err != nil {
 			return err
 		}
 		users, err := s.users.Where(ctx, store.Eq("domain_id", id))

@@ -270,6 +270,9 @@ func (s *Service) shadowUser(ctx context.Context, ev *federation.Evaluated, doma
 	if err := s.liveDomain(ctx, domain); err != nil {
 		return User{}, kit.Gone(err, "the user's domain is not here")
 	}
+	if err := s.Federation.Hold(ctx, row.IdPID, row.ProtocolID); err != nil {
+		return User{}, kit.Gone(err, "the protocol is gone")
+	}
 	u := User{ID: publicID(domain, "user", unique), DomainID: domain, Name: name, Enabled: true, Options: Options{}}
 	if taken, err := s.users.Exists(ctx, store.Eq("id", u.ID)); err != nil {
 		return u, err
@@ -460,12 +463,12 @@ func (s *Service) writeFederated(ctx context.Context, u *User) error {
 	}
 	for _, f := range u.Federated {
 		for _, p := range f.Protocols {
-			ok, err := s.Federation.Has(ctx, f.IdPID, p.ProtocolID)
+			err := s.Federation.Hold(ctx, f.IdPID, p.ProtocolID)
+			if errors.Is(err, nacre.NotFound) {
+				return kit.Invalid("%s", err)
+			}
 			if err != nil {
 				return err
-			}
-			if !ok {
-				return kit.Invalid("Could not find federated protocol %s for Identity Provider: %s.", p.ProtocolID, f.IdPID)
 			}
 			row := federatedUser{Key: kit.Joined(f.IdPID, p.ProtocolID, p.UniqueID), UserID: u.ID, IdPID: f.IdPID, ProtocolID: p.ProtocolID, UniqueID: p.UniqueID, DisplayName: u.Name}
 			if err := s.federated.Insert(ctx, row); err != nil {

@@ -76,16 +76,16 @@ func (s *Service) ListGroups(ctx context.Context, q nacre.Query) ([]Group, error
 	if err := s.area.Enforce(ctx, "list_groups", policy.Map{"target.group.domain_id": own}); err != nil {
 		return nil, err
 	}
-	var ws []store.Where
+	var ws, filters []store.Where
 	if own != "" {
 		ws = append(ws, store.Eq("domain_id", own))
 	}
 	if w, ok, err := s.directoryGroups(ctx, q, own); err != nil {
 		return nil, err
 	} else if ok {
-		ws = append(ws, w)
+		filters = append(filters, w)
 	}
-	return kit.List(ctx, s.groups, q, groupColumns, ws...)
+	return kit.ListFiltered(ctx, s.groups, q, groupColumns, filters, ws...)
 }
 
 // UpdateGroup changes a group.

@@ -19,6 +19,10 @@ func (p oauthParent) CheckProject(ctx context.Context, id string) error {
 	return p.s.checkProject(ctx, id)
 }
 
+func (p oauthParent) Hold(ctx context.Context, userID, projectID string) error {
+	return p.s.hold(ctx, userID, projectID)
+}
+
 func (p oauthParent) Held(ctx context.Context, userID, projectID string) ([]oauth1.Role, error) {
 	sc, err := p.s.findScope(ctx, projectID, "", "")
 	if err != nil {
@@ -52,10 +56,6 @@ func (p oauthParent) Lost(ctx context.Context, userIDs ...string) error {
 		}
 	}
 	return nil
-}
-
-func (p oauthParent) Happened(ctx context.Context, resource, what, id string) error {
-	return p.s.area.Happened(ctx, resource, what, id)
 }
 
 // authOAuth checks a request that is signed with an access token.

@@ -69,7 +69,7 @@ func (s *Service) makeParts(cfg *Config) error {
 		directoryIDs: store.NewTable[directoryID](cfg.Engine, "id_mapping"),
 		directories:  &directories{fixed: cfg.Directories, open: cfg.OpenDirectory, opened: map[string]*openDirectory{}}}
 	var err error
-	p.Federation, err = federation.New(federation.Config{Engine: cfg.Engine, Policy: cfg.Policy, Parent: federationParent{s}})
+	p.Federation, err = federation.New(federation.Config{Area: s.area, Parent: federationParent{s}})
 	if err != nil {
 		return err
 	}
@@ -104,16 +104,16 @@ func (s *Service) makeParts(cfg *Config) error {
 	if err != nil {
 		return fmt.Errorf("identity: Config.DomainConfigs: %w", err)
 	}
-	p.OAuth, err = oauth1.New(oauth1.Config{Engine: cfg.Engine, Policy: cfg.Policy, Parent: oauthParent{s}, IDs: cfg.IDs})
+	p.OAuth, err = oauth1.New(oauth1.Config{Area: s.area, Parent: oauthParent{s}})
 	return err
 }
 
 // federationParent is what federation may do here.
 type federationParent struct{ s *Service }
 
-func (p federationParent) CheckDomain(ctx context.Context, id string) error {
-	_, err := p.s.getDomain(ctx, id)
-	return kit.OrNotFound(err, "domain", id)
+func (p federationParent) HoldDomain(ctx context.Context, id string) error {
+	_, err := p.s.holdDomain(ctx, id)
+	return err
 }
 
 func (p federationParent) NewDomain(ctx context.Context, idp string) (string, error) {
@@ -126,11 +126,8 @@ func (p federationParent) Ended(ctx context.Context, idp, protocol string) error
 	return p.s.endFederated(ctx, idp, protocol)
 }
 
-func (p federationParent) Happened(ctx context.Context, resource, what, id string) error {
-	if err := p.s.Revocations.Record(ctx, revoke.Row{Stale: true}); err != nil {
-		return err
-	}
-	return p.s.area.Happened(ctx, resource, what, id)
+func (p federationParent) Changed(ctx context.Context) error {
+	return p.s.Revocations.Record(ctx, revoke.Row{Stale: true})
 }
 
 // catalogParent is what the catalog may do here.
@@ -160,6 +157,11 @@ func (p domainConfigParent) CheckDomain(ctx context.Context, id string) error {
 	return err
 }
 
+func (p domainConfigParent) HoldDomain(ctx context.Context, id string) error {
+	_, err := p.s.holdDomain(ctx, id)
+	return err
+}
+
 func (p domainConfigParent) DomainName(ctx context.Context, id string) (string, error) {
 	d, err := p.s.getDomain(ctx, id)
 	return d.Name, err
@@ -168,13 +170,17 @@ func (p domainConfigParent) DomainName(ctx context.Context, id string) (string, 
 // credentialParent is what credentials may do here.
 type credentialParent struct{ s *Service }
 
-func (p credentialParent) CheckProject(ctx context.Context, id string) error {
-	return p.s.checkProject(ctx, id)
-}
-
 func (p credentialParent) CheckUser(ctx context.Context, id string) error {
 	_, err := p.s.users.Get(ctx, id)
 	return kit.OrNotFound(err, "user", id)
+}
+
+func (p credentialParent) HoldUser(ctx context.Context, id string) error {
+	return kit.Hold(ctx, p.s.users, "user", id)
+}
+
+func (p credentialParent) HoldProject(ctx context.Context, id string) error {
+	return kit.Hold(ctx, p.s.projects, "project", id)
 }
 
 func (p credentialParent) Delegated(ctx context.Context) (*credential.Delegation, bool) {
@@ -226,37 +232,37 @@ func (s *Service) sameMembers(ctx context.Context, userID, source string, groups
 	if err != nil {
 		return false, err
 	}
-	var in []string
-	for _, m := range have {
-		keep := slices.Contains(groups, m.GroupID)
-		switch {
-		case m.Source != source:
-			// A member by another source, for as long as that says.
-			if keep && m.ExpiresAt == nil {
-				in = append(in, m.GroupID)
-				continue
-			}
-			if !keep {
-				continue
-			}
-			fallthrough
-		case !keep || until != nil || m.ExpiresAt != nil:
-			if err := s.members.Delete(ctx, m.ID); err != nil {
-				return changed, err
-			}
-			changed = changed || !keep
-		default:
-			in = append(in, m.GroupID)
+	in := func(g string, stays func(*membership) bool) bool {
+		return slices.ContainsFunc(have, func(m membership) bool { return m.GroupID == g && stays(&m) })
+	}
+	// A member for ever stays one: by another source, or by this one, unless that says
+	// for how long now.
+	stays := func(m *membership) bool {
+		return slices.Contains(groups, m.GroupID) && m.ExpiresAt == nil && (m.Source != source || until == nil)
+	}
+	var fresh []string
+	for _, g := range groups {
+		if !in(g, stays) && !slices.Contains(fresh, g) {
+			fresh = append(fresh, g)
 		}
 	}
-	for _, g := range groups {
-		if slices.Contains(in, g) {
+	if len(fresh) > 0 {
+		if err := kit.Hold(ctx, s.users, "user", userID); err != nil {
+			return false, err
+		}
+	}
+	for i := range have {
+		keep := slices.Contains(groups, have[i].GroupID)
+		if stays(&have[i]) || have[i].Source != source && !keep {
 			continue
 		}
-		in = append(in, g)
-		known := slices.ContainsFunc(have, func(m membership) bool {
-			return m.GroupID == g && (m.ExpiresAt == nil || m.ExpiresAt.After(time.Now()))
-		})
+		if err := s.members.Delete(ctx, have[i].ID); err != nil {
+			return changed, err
+		}
+		changed = changed || !keep
+	}
+	for _, g := range fresh {
+		known := in(g, func(m *membership) bool { return m.ExpiresAt == nil || m.ExpiresAt.After(time.Now()) })
 		changed = changed || !known
 		if err := kit.Hold(ctx, s.groups, "group", g); err != nil {
 			return changed, err

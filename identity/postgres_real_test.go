@@ -80,6 +80,9 @@ func onServer(t *testing.T, database func(testing.TB) string, open func(string, 
 		"TestAccessRulesAreNotIgnored":       TestAccessRulesAreNotIgnored,
 		"TestForeignTokenWithOurKeys":        TestForeignTokenWithOurKeys,
 		"TestAuditFindsDamage":               TestAuditFindsDamage,
+		"TestKeepOnly":                       TestKeepOnly,
+		"TestWhatHangsOnProjects":            TestWhatHangsOnProjects,
+		"TestMarkerThatLeftTheFilters":       TestMarkerThatLeftTheFilters,
 	} {
 		t.Run(name, test)
 	}

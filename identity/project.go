@@ -261,14 +261,14 @@ func (s *Service) ListProjects(ctx context.Context, q nacre.Query) ([]Project, e
 	if err := s.area.Enforce(ctx, "list_projects", policy.Map{"target.domain_id": own}); err != nil {
 		return nil, err
 	}
-	ws := s.tagFilters(q)
+	var ws []store.Where
 	if _, ok := q.Get("is_domain"); !ok {
 		ws = append(ws, store.Eq("is_domain", false))
 	}
 	if own != "" {
 		ws = append(ws, store.Eq("domain_id", own))
 	}
-	return kit.List(ctx, s.projects, q, projectColumns, ws...)
+	return kit.ListFiltered(ctx, s.projects, q, projectColumns, s.tagFilters(q), ws...)
 }
 
 // ExistingProjects are those of the projects, domains among them, that there are. One
@@ -466,11 +466,10 @@ func (s *Service) DeleteProject(ctx context.Context, id string) error {
 // dropProjects removes projects and what hangs on them.
 func (s *Service) dropProjects(ctx context.Context, ps []Project) error {
 	ids := make([]string, len(ps))
+	var ended []revoke.Row
 	for i := range ps {
 		ids[i] = ps[i].ID
-		if err := s.Revocations.Record(ctx, ofProject(&ps[i], true)...); err != nil {
-			return err
-		}
+		ended = append(ended, ofProject(&ps[i], true)...)
 		if err := s.area.Happened(ctx, kindOf(&ps[i]), "deleted", ps[i].ID); err != nil {
 			return err
 		}
@@ -480,7 +479,7 @@ func (s *Service) dropProjects(ctx context.Context, ps []Project) error {
 		func() (int64, error) { return 0, s.Assignments.ProjectsDeleted(ctx, ids) },
 		func() (int64, error) { return 0, s.AppCredentials.ProjectsDeleted(ctx, ids) },
 		func() (int64, error) { return 0, s.Credentials.ProjectsDeleted(ctx, ids) },
-		func() (int64, error) { return s.dropTrusts(ctx, store.In("project_id", ids)) },
+		func() (int64, error) { return 0, s.OAuth.ProjectsDeleted(ctx, ids) },
 		func() (int64, error) { return 0, s.Limits.ProjectsDeleted(ctx, ids) },
 		func() (int64, error) { return 0, s.Catalog.ProjectsDeleted(ctx, ids) },
 		func() (int64, error) { return s.projectTags.DeleteWhere(ctx, store.In("project_id", ids)) },
@@ -492,7 +491,11 @@ func (s *Service) dropProjects(ctx context.Context, ps []Project) error {
 			return err
 		}
 	}
-	return nil
+	stale, err := s.dropTrusts(ctx, store.In("project_id", ids))
+	if err != nil {
+		return err
+	}
+	return s.Revocations.Record(ctx, append(ended, stale...)...)
 }
 
 // checkTags refuses tags that Keystone's schema refuses.

@@ -2,6 +2,7 @@ package identity_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -15,7 +16,11 @@ import (
 	"github.com/nacre-cloud/nacre/identity"
 	"github.com/nacre-cloud/nacre/identity/assignment"
 	"github.com/nacre-cloud/nacre/identity/catalog"
+	"github.com/nacre-cloud/nacre/identity/credential"
+	"github.com/nacre-cloud/nacre/identity/domainconfig"
+	"github.com/nacre-cloud/nacre/identity/federation"
 	"github.com/nacre-cloud/nacre/identity/limit"
+	"github.com/nacre-cloud/nacre/identity/oauth1"
 	"github.com/nacre-cloud/nacre/store"
 	"github.com/nacre-cloud/nacre/store/memstore"
 )
@@ -50,7 +55,10 @@ func storm(t *testing.T, e store.Engine, writers, steps int) {
 	c := newCloud(t, e)
 	ctx, cancel := context.WithTimeout(nacre.AsService(t.Context(), "storm"), 2*time.Minute)
 	defer cancel()
-	var users, groups, projects, roles, services, regions, endpoints, domains pile
+	var users, groups, projects, roles, services, regions, endpoints, domains, consumers, idps pile
+	_, err := c.Federation.CreateMapping(ctx, federation.Mapping{ID: "m", Rules: []any{map[string]any{
+		"local": []any{map[string]any{"user": map[string]any{"name": "{0}"}}}, "remote": []any{map[string]any{"type": "X"}}}}})
+	require.NoError(t, err)
 	domains.add("default")
 	made := func(p *pile, id string, err error) error {
 		if err == nil {
@@ -141,8 +149,36 @@ func storm(t *testing.T, e store.Engine, writers, steps int) {
 			return err
 		},
 	}
+	ops = append(ops, signedStorm(c, ctx, made, &users, &projects, &consumers)...)
+	ops = append(ops, []func(r *rand.Rand) error{
+		func(r *rand.Rand) error {
+			_, err := c.Credentials.CreateEC2(ctx, users.one(r), projects.one(r))
+			return err
+		},
+		func(r *rand.Rand) error {
+			_, _, err := c.DomainConfigs.Put(ctx, domains.one(r), domainconfig.Options{"ldap": {"url": "ldap://" + *name(r)}})
+			return err
+		},
+		func(r *rand.Rand) error {
+			id := *name(r)
+			_, err := c.Federation.CreateIdentityProvider(ctx, id, federation.IdentityProviderChange{DomainID: ref(domains.one(r)), RemoteIDs: &[]string{id}})
+			return made(&idps, id, err)
+		},
+		func(r *rand.Rand) error {
+			_, err := c.Federation.CreateProtocol(ctx, idps.one(r), "p", federation.ProtocolChange{MappingID: ref("m")})
+			return err
+		},
+		func(r *rand.Rand) error {
+			known := []identity.Federated{{IdPID: idps.one(r), Protocols: []identity.FederatedAccount{{ProtocolID: "p", UniqueID: *name(r)}}}}
+			_, err := c.UpdateUser(ctx, users.one(r), identity.UserChange{Federated: &known})
+			return err
+		},
+	}...)
 	drops := []func(r *rand.Rand) error{
 		func(r *rand.Rand) error { return c.DeleteUser(ctx, users.one(r)) },
+		func(r *rand.Rand) error { return c.OAuth.DeleteConsumer(ctx, consumers.one(r)) },
+		func(r *rand.Rand) error { return c.Federation.DeleteProtocol(ctx, idps.one(r), "p") },
+		func(r *rand.Rand) error { return c.Federation.DeleteIdentityProvider(ctx, idps.one(r)) },
 		func(r *rand.Rand) error { return c.DeleteGroup(ctx, groups.one(r)) },
 		func(r *rand.Rand) error { return c.DeleteProject(ctx, projects.one(r)) },
 		func(r *rand.Rand) error { return c.Assignments.DeleteRole(ctx, roles.one(r)) },
@@ -186,6 +222,44 @@ func storm(t *testing.T, e store.Engine, writers, steps int) {
 	wg.Wait()
 	require.Greater(t, done.Load(), int64(writers*steps/10), "few operations went well: it is no storm")
 	c.clean()
+	// The audit asks not whose they are; these were of users and for projects there were.
+	orphans, err := store.NewTable[credential.Credential](e, "credential").Where(ctx, store.Or(
+		store.Not(store.InSelect("user_id", store.NewTable[identity.User](e, "user"), "id", store.All())),
+		store.Not(store.InSelect("project_id", store.NewTable[identity.Project](e, "project"), "id", store.All()))))
+	require.NoError(t, err)
+	require.Empty(t, orphans)
+}
+
+// signedStorm makes consumers, and has users authorize them.
+func signedStorm(c *cloud, ctx context.Context, made func(*pile, string, error) error, users, projects, consumers *pile) []func(*rand.Rand) error {
+	var secrets sync.Map
+	return []func(*rand.Rand) error{
+		func(*rand.Rand) error {
+			x, err := c.OAuth.CreateConsumer(ctx, oauth1.ConsumerChange{})
+			secrets.Store(x.ID, x.Secret)
+			return made(consumers, x.ID, err)
+		},
+		func(r *rand.Rand) error {
+			id := consumers.one(r)
+			secret, ok := secrets.Load(id)
+			if !ok {
+				return nacre.NotFound
+			}
+			req, err := c.OAuth.NewRequestToken(ctx, signed(r.Int(), id, secret.(string), "", "", ""), projects.one(r))
+			if err != nil || r.IntN(4) == 0 {
+				return err
+			}
+			user := nacre.WithCaller(ctx, &nacre.Caller{UserID: users.one(r), ProjectID: req.ProjectID, Roles: []string{"admin"}})
+			verifier, err := c.OAuth.Authorize(user, req.ID, nil)
+			if err == nil {
+				_, err = c.OAuth.NewAccessToken(ctx, signed(r.Int(), id, secret.(string), req.ID, req.Secret, verifier))
+			}
+			if errors.Is(err, nacre.Unauthenticated) {
+				err = nacre.NotFound // the consumer is, or the domain is disabled
+			}
+			return err
+		},
+	}
 }
 
 func TestStorm(t *testing.T) {

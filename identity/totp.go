@@ -1,7 +1,7 @@
 package identity
 
 import (
-	"context" //nolint:gosec // RFC 6238's default, and what authenticator programs make
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"

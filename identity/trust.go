@@ -321,38 +321,44 @@ func (s *Service) DeleteTrust(ctx context.Context, id string) error {
 		return err
 	}
 	return s.area.Tx(ctx, func(ctx context.Context) error {
-		n, err := s.dropTrusts(ctx, store.Eq("id", id))
-		if err == nil && n == 0 {
-			err = kit.NotFound("trust", id)
+		stale, err := s.dropTrusts(ctx, store.Eq("id", id))
+		if err != nil {
+			return err
 		}
-		return err
+		if len(stale) == 0 {
+			return kit.NotFound("trust", id)
+		}
+		return s.Revocations.Record(ctx, stale...)
 	})
 }
 
-// dropTrusts removes trusts with all that they were passed on as.
-func (s *Service) dropTrusts(ctx context.Context, w store.Where) (int64, error) {
-	n := int64(0)
+// dropTrusts removes trusts and those that they were passed on as. It returns what
+// ends their tokens, a row each, for the caller to record with what else it ends.
+func (s *Service) dropTrusts(ctx context.Context, w store.Where) ([]revoke.Row, error) {
+	var stale []revoke.Row
 	for {
 		ts, err := s.trusts.Where(ctx, w)
 		if err != nil || len(ts) == 0 {
-			return n, err
+			return stale, err
 		}
-		ids := make([]string, len(ts))
-		stale := make([]revoke.Row, len(ts))
+		ids, passed := make([]string, len(ts)), []string(nil)
 		for i := range ts {
-			ids[i], stale[i] = ts[i].ID, revoke.Row{UserID: ts[i].TrusteeUserID, Stale: true}
+			ids[i] = ts[i].ID
+			if ts[i].RedelegationCount > 0 {
+				passed = append(passed, ts[i].ID)
+			}
+			stale = append(stale, revoke.Row{UserID: ts[i].TrusteeUserID, Stale: true})
 			if err := s.area.Happened(ctx, "OS-TRUST:trust", "deleted", ids[i]); err != nil {
-				return n, err
+				return nil, err
 			}
 		}
-		if err := s.Revocations.Record(ctx, stale...); err != nil {
-			return n, err
+		if _, err := s.trusts.DeleteWhere(ctx, store.In("id", ids)); err != nil {
+			return nil, err
 		}
-		gone, err := s.trusts.DeleteWhere(ctx, store.In("id", ids))
-		if err != nil {
-			return n, err
+		if len(passed) == 0 {
+			return stale, nil
 		}
-		n, w = n+gone, store.In("redelegated_trust_id", ids)
+		w = store.In("redelegated_trust_id", passed)
 	}
 }
 

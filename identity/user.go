@@ -105,11 +105,8 @@ func (s *Service) createUser(ctx context.Context, u User, hash string) (User, er
 
 // liveDomain holds a domain, which must be there and enabled.
 func (s *Service) liveDomain(ctx context.Context, id string) error {
-	d, err := s.projects.GetForUpdate(ctx, id)
-	if err == nil && !d.IsDomain {
-		err = store.ErrNoRow
-	}
-	if err = kit.OrNotFound(err, "domain", id); err == nil && !d.Enabled {
+	d, err := s.holdDomain(ctx, id)
+	if err == nil && !d.Enabled {
 		err = kit.Forbidden("Domain is disabled: %s", id)
 	}
 	return err
@@ -178,20 +175,19 @@ func (s *Service) ListUsers(ctx context.Context, q nacre.Query) ([]User, error) 
 	if own != "" {
 		ws = append(ws, store.Eq("domain_id", own))
 	}
-	expiry, err := expiryFilters(q)
+	filters, err := expiryFilters(q)
 	if err != nil {
 		return nil, err
 	}
-	ws = append(ws, expiry...)
 	if w, ok, err := s.directoryUsers(ctx, q, own); err != nil {
 		return nil, err
 	} else if ok {
-		ws = append(ws, w)
+		filters = append(filters, w)
 	}
 	if w, ok := s.federatedFilter(q); ok {
-		ws = append(ws, w)
+		filters = append(filters, w)
 	}
-	us, err := kit.List(ctx, s.users, q, userColumns, ws...)
+	us, err := kit.ListFiltered(ctx, s.users, q, userColumns, filters, ws...)
 	s.seenAll(us)
 	return us, err
 }
@@ -366,11 +362,9 @@ func (s *Service) DeleteUser(ctx context.Context, id string) error {
 
 func (s *Service) dropUsers(ctx context.Context, us []User) error {
 	ids := make([]string, len(us))
+	ended := make([]revoke.Row, len(us))
 	for i := range us {
-		ids[i] = us[i].ID
-		if err := s.Revocations.Record(ctx, revoke.Row{UserID: us[i].ID}); err != nil {
-			return err
-		}
+		ids[i], ended[i] = us[i].ID, revoke.Row{UserID: us[i].ID}
 		if err := s.area.Happened(ctx, "user", "deleted", us[i].ID); err != nil {
 			return err
 		}
@@ -385,9 +379,6 @@ func (s *Service) dropUsers(ctx context.Context, us []User) error {
 		func() (int64, error) { return s.members.DeleteWhere(ctx, w) },
 		func() (int64, error) { return 0, s.Passwords.UsersDeleted(ctx, ids) },
 		func() (int64, error) { return 0, s.AppCredentials.UsersDeleted(ctx, ids) },
-		func() (int64, error) {
-			return s.dropTrusts(ctx, store.Or(store.In("trustor_user_id", ids), store.In("trustee_user_id", ids)))
-		},
 		func() (int64, error) { return 0, s.Credentials.UsersDeleted(ctx, ids) },
 		func() (int64, error) { return s.federated.DeleteWhere(ctx, w) },
 		func() (int64, error) { return 0, s.OAuth.UsersDeleted(ctx, ids) },
@@ -396,5 +387,9 @@ func (s *Service) dropUsers(ctx context.Context, us []User) error {
 			return err
 		}
 	}
-	return nil
+	stale, err := s.dropTrusts(ctx, store.Or(store.In("trustor_user_id", ids), store.In("trustee_user_id", ids)))
+	if err != nil {
+		return err
+	}
+	return s.Revocations.Record(ctx, append(ended, stale...)...)
 }

@@ -313,6 +313,27 @@ func TestProjectsFromMapping(t *testing.T) {
 	_, _, list = c.do("GET", "/v3/auth/projects", token, "")
 	require.Len(t, list["projects"], 1)
 	require.Equal(t, "new alice", dig(list["projects"].([]any)[0], "name"))
+
+	// What rested on a role that was taken away does not come back with the role.
+	mapTo := func(project string) (token string) {
+		c.put("PATCH", "/v3/OS-FEDERATION/mappings/m", `{"mapping":{"schema_version":"3.0","rules":`+strings.Replace(rules("reader"), "of {0}", project+" {0}", 1)+`}}`)
+		token, m = c.login(i.sign(i.claims("alice")))
+		return token
+	}
+	scope := `"scope":{"project":{"id":"` + dig(list["projects"].([]any)[0], "id").(string) + `"}}}}`
+	code, h, scoped := c.do("POST", "/v3/auth/tokens", "", `{"auth":{"identity":{"methods":["token"],"token":{"id":"`+mapTo("new")+`"}},`+scope)
+	require.Equal(t, 201, code, scoped)
+	path := "/v3/users/" + dig(m, "user", "id").(string) + "/application_credentials"
+	code, _, made := c.do("POST", path, h.Get("X-Subject-Token"), `{"application_credential":{"name":"a","secret":"s"}}`)
+	require.Equal(t, 201, code, made)
+	login := `{"auth":{"identity":{"methods":["application_credential"],"application_credential":{"id":"` + dig(made, "application_credential", "id").(string) + `","secret":"s"}}}}`
+	mapTo("new")
+	code, _, made = c.do("POST", "/v3/auth/tokens", "", login)
+	require.Equal(t, 201, code, made)
+	mapTo("other")
+	mapTo("new")
+	c.fails(401, "", "POST", "/v3/auth/tokens", "", login)
+	require.Empty(t, c.put("GET", path, "")["application_credentials"])
 }
 
 // TestMappedLocalUser holds that a mapping to somebody here gives an ordinary token.

@@ -60,6 +60,7 @@ func (s *Service) GrantEnded(ctx context.Context, userID, projectID string) erro
 // those that there are.
 func (s *Service) Audit(a *kit.Audit, users, projects map[string]bool) {
 	rules := kit.Keys(a, s.rules, func(r AccessRule) string { return r.ID })
+	kit.Each(a, "access_rule", s.rules, func(r AccessRule) string { return r.ID }, func(r AccessRule) { a.Refers(r.ID, "user", r.UserID, users) })
 	kit.Each(a, "application_credential", s.credentials, func(c Credential) string { return c.ID }, func(c Credential) {
 		a.Refers(c.ID, "user", c.UserID, users)
 		a.Refers(c.ID, "project", c.ProjectID, projects)

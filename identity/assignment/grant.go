@@ -204,13 +204,14 @@ func (s *Service) DeleteGrant(ctx context.Context, g Grant) error {
 	})
 }
 
-// KeepOnly takes a user's own roles on projects away, but for those of the grants,
-// within a transaction. It asks no policy.
+// KeepOnly takes a user's own roles on projects away, but for those of the grants, as
+// DeleteGrant does, within a transaction. It asks no policy.
 func (s *Service) KeepOnly(ctx context.Context, userID string, keep []Grant) error {
 	have, err := s.assignments.Where(ctx, store.Eq("user_id", userID), store.Ne("project_id", ""))
 	if err != nil {
 		return err
 	}
+	lost := false
 	for _, a := range have {
 		if a.ProjectID == "" || slices.ContainsFunc(keep, func(g Grant) bool { return g.row().ID == a.ID }) {
 			continue
@@ -218,9 +219,16 @@ func (s *Service) KeepOnly(ctx context.Context, userID string, keep []Grant) err
 		if err := s.assignments.Delete(ctx, a.ID); err != nil {
 			return err
 		}
-		if err := s.parent.Lost(ctx, userID, ""); err != nil {
+		if err := s.parent.GrantEnded(ctx, userID, a.ProjectID); err != nil {
 			return err
 		}
+		if err := s.area.Happened(ctx, "role_assignment", "deleted", a.RoleID); err != nil {
+			return err
+		}
+		lost = true
 	}
-	return nil
+	if !lost {
+		return nil
+	}
+	return s.parent.Lost(ctx, userID, "")
 }

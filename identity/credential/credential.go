@@ -3,6 +3,7 @@ package credential
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	"github.com/nacre-cloud/nacre"
 	"github.com/nacre-cloud/nacre/identity/kit"
@@ -17,9 +18,10 @@ type Change struct {
 	Extra                         map[string]any
 }
 
+// credentialTarget is without attributes for a credential of nobody.
 func credentialTarget(c *Credential) policy.Map {
 	if c.UserID == "" {
-		return nil
+		return policy.Map{}
 	}
 	return policy.Map{"target.credential.user_id": c.UserID, "target.credential.project_id": string(c.ProjectID)}
 }
@@ -63,7 +65,19 @@ func (s *Service) bind(ctx context.Context, blob map[string]any) {
 	}
 }
 
-// Create keeps a credential.
+// hold keeps those whom a credential is of from going before it is written, where they
+// are there: their deletion then finds it.
+func (s *Service) hold(ctx context.Context, userID, projectID string) error {
+	for _, err := range []error{s.parent.HoldProject(ctx, projectID), s.parent.HoldUser(ctx, userID)} {
+		if err != nil && !errors.Is(err, nacre.NotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Create keeps a credential. As in Keystone it may be of a user and for a project that
+// are not there.
 func (s *Service) Create(ctx context.Context, ch Change) (Credential, error) {
 	c := Credential{ID: s.area.NewID(), Extra: ch.Extra}
 	if who := nacre.CallerFrom(ctx); who != nil {
@@ -120,6 +134,9 @@ func (s *Service) Create(ctx context.Context, ch Change) (Credential, error) {
 		return c, err
 	}
 	return c, s.area.Tx(ctx, func(ctx context.Context) error {
+		if err := s.hold(ctx, c.UserID, string(c.ProjectID)); err != nil {
+			return err
+		}
 		if err := s.credentials.Insert(ctx, c); err != nil {
 			return kit.OrConflict(err, "credential", "", "")
 		}
@@ -213,6 +230,13 @@ func (s *Service) Update(ctx context.Context, id string, ch Change) (Credential,
 		return Credential{}, err
 	}
 	return c, s.area.Tx(ctx, func(ctx context.Context) error {
+		// Whose it was before, its row goes with.
+		user, project := "", ""
+		kit.SetIf(&user, ch.UserID)
+		kit.SetIf(&project, ch.ProjectID)
+		if err := s.hold(ctx, user, project); err != nil {
+			return err
+		}
 		_, err := s.credentials.Update(ctx, id, func(row *Credential) error {
 			c.Extra = kit.Merge(row.Extra, ch.Extra)
 			*row = c

@@ -54,9 +54,6 @@ func readEC2(blob string) (map[string]any, error) {
 func (s *Service) CreateEC2(ctx context.Context, userID, projectID string) (EC2, error) {
 	c := Credential{UserID: userID, ProjectID: kit.Ref(projectID), Type: "ec2"}
 	target := credentialTarget(&c)
-	if target == nil {
-		target = policy.Map{}
-	}
 	target["user_id"] = userID
 	if err := s.area.Enforce(ctx, "ec2_create_credential", target); err != nil {
 		return EC2{}, err
@@ -65,12 +62,6 @@ func (s *Service) CreateEC2(ctx context.Context, userID, projectID string) (EC2,
 		return EC2{}, err
 	}
 	if err := s.parent.Unrestricted(ctx); err != nil {
-		return EC2{}, err
-	}
-	if err := s.parent.CheckUser(ctx, userID); err != nil {
-		return EC2{}, err
-	}
-	if err := s.parent.CheckProject(ctx, projectID); err != nil {
 		return EC2{}, err
 	}
 	access, secret := hexSecret(), hexSecret()
@@ -85,12 +76,24 @@ func (s *Service) CreateEC2(ctx context.Context, userID, projectID string) (EC2,
 		return EC2{}, err
 	}
 	err = s.area.Tx(ctx, func(ctx context.Context) error {
+		// The project's deletion takes its users after it, so it is held before them; yet
+		// it is the user who is missed first.
+		project := s.parent.HoldProject(ctx, projectID)
+		if err := s.parent.HoldUser(ctx, userID); err != nil {
+			return err
+		}
+		if project != nil {
+			return project
+		}
 		if err := s.credentials.Insert(ctx, c); err != nil {
 			return err
 		}
 		return s.area.Happened(ctx, "credential", "created", c.ID)
 	})
-	return EC2{Access: access, Secret: secret, UserID: userID, TenantID: projectID}, err
+	if err != nil {
+		return EC2{}, err
+	}
+	return EC2{Access: access, Secret: secret, UserID: userID, TenantID: projectID}, nil
 }
 
 // hexSecret is 128 random bits in hex, as Keystone's EC2 keys look.

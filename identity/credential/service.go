@@ -106,9 +106,8 @@ func (s *Service) Symptoms(ctx context.Context) ([]nacre.Finding, error) {
 	return out, nil
 }
 
-// Audit says which credentials are of nobody. users are those that there are.
-func (s *Service) Audit(a *kit.Audit, users map[string]bool) {
+// Audit says which uses are of no credential. Credentials may be of anybody.
+func (s *Service) Audit(a *kit.Audit) {
 	credentials := kit.Keys(a, s.credentials, func(c Credential) string { return c.ID })
 	kit.Each(a, "totp_use", s.totpUses, func(u totpUse) string { return u.CredentialID }, func(u totpUse) { a.Refers(u.CredentialID, "credential", u.CredentialID, credentials) })
-	kit.Each(a, "credential", s.credentials, func(c Credential) string { return c.ID }, func(c Credential) { a.Refers(c.ID, "user", c.UserID, users) })
 }

@@ -3,7 +3,7 @@ package credential
 import (
 	"context"
 	"crypto/hmac"
-	"crypto/sha1"
+	"crypto/sha1" // RFC 6238's default, and what authenticator programs make
 	"crypto/subtle"
 	"encoding/base32"
 	"encoding/binary"

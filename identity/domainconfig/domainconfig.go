@@ -29,6 +29,9 @@ func (s *Service) Put(ctx context.Context, domainID string, c Options) (out Opti
 		return nil, false, badConfig("%s", err)
 	}
 	err = s.area.Tx(ctx, func(ctx context.Context) error {
+		if err := s.parent.HoldDomain(ctx, domainID); err != nil {
+			return err
+		}
 		n, err := s.options.DeleteWhere(ctx, store.Eq("domain_id", domainID))
 		if err != nil {
 			return err
@@ -135,6 +138,9 @@ func (s *Service) Update(ctx context.Context, domainID, group, option string, c 
 	}
 	var out Options
 	err := s.area.Tx(ctx, func(ctx context.Context) error {
+		if err := s.parent.HoldDomain(ctx, domainID); err != nil {
+			return err
+		}
 		if group != "" {
 			have, err := s.options.Exists(ctx, configWhere(domainID, group, option))
 			if err != nil {

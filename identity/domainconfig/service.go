@@ -51,6 +51,12 @@ func New(cfg Config) (*Service, error) {
 	return s, nil
 }
 
+// Audit says which configurations are of nothing. projects are those that there are,
+// domains among them.
+func (s *Service) Audit(a *kit.Audit, projects map[string]bool) {
+	kit.Each(a, "domain_config", s.options, func(o optionRow) string { return o.Key }, func(o optionRow) { a.Refers(o.Key, "domain", o.DomainID, projects) })
+}
+
 // tried refuses a configuration that is none, or that its driver can't use.
 func (s *Service) tried(c Options) error {
 	if err := c.check(); err != nil || s.try == nil {

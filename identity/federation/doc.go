@@ -3,7 +3,7 @@
 // user is mapped to users, groups and projects here, and which clouds ours vouches
 // for its own users at (service providers).
 //
-//	svc, err := federation.New(federation.Config{Engine: engine, Policy: enforcer, Parent: parent})
+//	svc, err := federation.New(federation.Config{Area: area, Parent: parent})
 //
 // It is a part of package identity that shares its Engine, so that one transaction
 // covers both; identity.Service has it as Federation. It decides what an

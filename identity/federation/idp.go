@@ -70,17 +70,17 @@ func errUnauthenticated(why string, args ...any) *nacre.Error {
 // otherwise.
 func (s *Service) CreateIdentityProvider(ctx context.Context, id string, ch IdentityProviderChange) (IdentityProvider, error) {
 	p := IdentityProvider{ID: id}
-	if err := s.enforce(ctx, "create_identity_provider"); err != nil {
+	if err := s.area.Enforce(ctx, "create_identity_provider", nil); err != nil {
 		return p, err
 	}
 	if err := ch.check(); err != nil {
 		return p, err
 	}
 	ch.apply(&p)
-	return p, s.tx(ctx, func(ctx context.Context) (err error) {
+	return p, s.area.Tx(ctx, func(ctx context.Context) (err error) {
 		if ch.DomainID != nil && *ch.DomainID != "" {
 			p.DomainID = *ch.DomainID
-			err = s.parent.CheckDomain(ctx, p.DomainID)
+			err = s.parent.HoldDomain(ctx, p.DomainID)
 		} else if _, err = s.idps.Get(ctx, id); err == nil {
 			return nacre.Errorf(nacre.Conflict, "identity_provider", "Conflict occurred attempting to store identity_provider - Duplicate entry: %s.", id)
 		} else {
@@ -95,7 +95,7 @@ func (s *Service) CreateIdentityProvider(ctx context.Context, id string, ch Iden
 		if err := s.writeRemotes(ctx, &p); err != nil {
 			return err
 		}
-		return s.parent.Happened(ctx, "identity_provider", "created", id)
+		return s.changed(ctx, "identity_provider", "created", id)
 	})
 }
 
@@ -113,7 +113,7 @@ func (s *Service) writeRemotes(ctx context.Context, p *IdentityProvider) error {
 
 // GetIdentityProvider shows an identity provider.
 func (s *Service) GetIdentityProvider(ctx context.Context, id string) (IdentityProvider, error) {
-	if err := s.enforce(ctx, "get_identity_provider"); err != nil {
+	if err := s.area.Enforce(ctx, "get_identity_provider", nil); err != nil {
 		return IdentityProvider{}, err
 	}
 	p, err := s.idps.Get(ctx, id)
@@ -136,7 +136,7 @@ func filters(q nacre.Query) store.Where {
 
 // ListIdentityProviders lists identity providers, by id and enabled.
 func (s *Service) ListIdentityProviders(ctx context.Context, q nacre.Query) ([]IdentityProvider, error) {
-	if err := s.enforce(ctx, "list_identity_providers"); err != nil {
+	if err := s.area.Enforce(ctx, "list_identity_providers", nil); err != nil {
 		return nil, err
 	}
 	return s.idps.Where(ctx, filters(q))
@@ -145,7 +145,7 @@ func (s *Service) ListIdentityProviders(ctx context.Context, q nacre.Query) ([]I
 // UpdateIdentityProvider changes an identity provider.
 func (s *Service) UpdateIdentityProvider(ctx context.Context, id string, ch IdentityProviderChange) (IdentityProvider, error) {
 	var out IdentityProvider
-	if err := s.enforce(ctx, "update_identity_provider"); err != nil {
+	if err := s.area.Enforce(ctx, "update_identity_provider", nil); err != nil {
 		return out, err
 	}
 	if ch.DomainID != nil {
@@ -157,7 +157,7 @@ func (s *Service) UpdateIdentityProvider(ctx context.Context, id string, ch Iden
 	if err := ch.check(); err != nil {
 		return out, err
 	}
-	err := s.tx(ctx, func(ctx context.Context) (err error) {
+	err := s.area.Tx(ctx, func(ctx context.Context) (err error) {
 		out, err = s.idps.Update(ctx, id, func(p *IdentityProvider) error {
 			ch.apply(p)
 			return nil
@@ -170,7 +170,7 @@ func (s *Service) UpdateIdentityProvider(ctx context.Context, id string, ch Iden
 				return err
 			}
 		}
-		return s.parent.Happened(ctx, "identity_provider", "updated", id)
+		return s.changed(ctx, "identity_provider", "updated", id)
 	})
 	return out, err
 }
@@ -178,10 +178,10 @@ func (s *Service) UpdateIdentityProvider(ctx context.Context, id string, ch Iden
 // DeleteIdentityProvider removes an identity provider with its protocols and the
 // users that came by it. Its domain stays.
 func (s *Service) DeleteIdentityProvider(ctx context.Context, id string) error {
-	if err := s.enforce(ctx, "delete_identity_provider"); err != nil {
+	if err := s.area.Enforce(ctx, "delete_identity_provider", nil); err != nil {
 		return err
 	}
-	return s.tx(ctx, func(ctx context.Context) error { return s.dropIdP(ctx, id) })
+	return s.area.Tx(ctx, func(ctx context.Context) error { return s.dropIdP(ctx, id) })
 }
 
 func (s *Service) dropIdP(ctx context.Context, id string) error {
@@ -197,7 +197,7 @@ func (s *Service) dropIdP(ctx context.Context, id string) error {
 	if err := s.parent.Ended(ctx, id, ""); err != nil {
 		return err
 	}
-	return s.parent.Happened(ctx, "identity_provider", "deleted", id)
+	return s.changed(ctx, "identity_provider", "deleted", id)
 }
 
 // DomainDeleted removes the identity providers of a domain. It is for the parent,

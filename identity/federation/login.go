@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/kit"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -85,13 +86,15 @@ func (s *Service) Enabled(ctx context.Context, idp, protocol string) (Evaluated,
 	if !out.IdP.Enabled {
 		return out, nacre.Errorf(nacre.Forbidden, "Forbidden", "Identity Provider %s is disabled", idp)
 	}
-	out.Protocol, err = s.protocols.Get(ctx, protocolKey(idp, protocol))
+	out.Protocol, err = s.protocols.Get(ctx, kit.Joined(idp, protocol))
 	return out, noProtocol(err, idp, protocol)
 }
 
-// Has reports whether an identity provider has a protocol. It asks no policy.
-func (s *Service) Has(ctx context.Context, idp, protocol string) (bool, error) {
-	return s.protocols.Exists(ctx, store.Eq("key", protocolKey(idp, protocol)))
+// Hold keeps an identity provider's protocol from going until the transaction ends;
+// NotFound when there is none. It asks no policy.
+func (s *Service) Hold(ctx context.Context, idp, protocol string) error {
+	_, err := s.protocols.GetForUpdate(ctx, kit.Joined(idp, protocol))
+	return noProtocol(err, idp, protocol)
 }
 
 // ByRemoteID finds the identity provider that a remote id names. It asks no policy.

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/kit"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -24,15 +25,15 @@ func (s *Service) checkMapping(ctx context.Context, id string) error {
 
 // CreateProtocol adds a protocol to an identity provider.
 func (s *Service) CreateProtocol(ctx context.Context, idp, id string, ch ProtocolChange) (Protocol, error) {
-	p := Protocol{Key: protocolKey(idp, id), ID: id, IdPID: idp, RemoteIDAttribute: ch.RemoteIDAttribute}
-	if err := s.enforce(ctx, "create_protocol"); err != nil {
+	p := Protocol{Key: kit.Joined(idp, id), ID: id, IdPID: idp, RemoteIDAttribute: ch.RemoteIDAttribute}
+	if err := s.area.Enforce(ctx, "create_protocol", nil); err != nil {
 		return p, err
 	}
 	if ch.MappingID == nil {
 		return p, invalid("Invalid input for field 'protocol': 'mapping_id' is a required property")
 	}
 	p.MappingID = *ch.MappingID
-	return p, s.tx(ctx, func(ctx context.Context) error {
+	return p, s.area.Tx(ctx, func(ctx context.Context) error {
 		if err := s.checkMapping(ctx, p.MappingID); err != nil {
 			return err
 		}
@@ -42,22 +43,22 @@ func (s *Service) CreateProtocol(ctx context.Context, idp, id string, ch Protoco
 		if err := s.protocols.Insert(ctx, p); err != nil {
 			return orConflict(err, "federation_protocol", "Duplicate entry found with ID %s", id)
 		}
-		return s.parent.Happened(ctx, "federation_protocol", "created", id)
+		return s.changed(ctx, "federation_protocol", "created", id)
 	})
 }
 
 // GetProtocol shows a protocol.
 func (s *Service) GetProtocol(ctx context.Context, idp, id string) (Protocol, error) {
-	if err := s.enforce(ctx, "get_protocol"); err != nil {
+	if err := s.area.Enforce(ctx, "get_protocol", nil); err != nil {
 		return Protocol{}, err
 	}
-	p, err := s.protocols.Get(ctx, protocolKey(idp, id))
+	p, err := s.protocols.Get(ctx, kit.Joined(idp, id))
 	return p, noProtocol(err, idp, id)
 }
 
 // ListProtocols lists an identity provider's protocols.
 func (s *Service) ListProtocols(ctx context.Context, idp string) ([]Protocol, error) {
-	if err := s.enforce(ctx, "list_protocols"); err != nil {
+	if err := s.area.Enforce(ctx, "list_protocols", nil); err != nil {
 		return nil, err
 	}
 	return s.protocols.Where(ctx, store.Eq("idp_id", idp))
@@ -66,17 +67,17 @@ func (s *Service) ListProtocols(ctx context.Context, idp string) ([]Protocol, er
 // UpdateProtocol changes a protocol.
 func (s *Service) UpdateProtocol(ctx context.Context, idp, id string, ch ProtocolChange) (Protocol, error) {
 	var out Protocol
-	if err := s.enforce(ctx, "update_protocol"); err != nil {
+	if err := s.area.Enforce(ctx, "update_protocol", nil); err != nil {
 		return out, err
 	}
 	if ch.MappingID == nil {
 		return out, invalid("Invalid input for field 'protocol': 'mapping_id' is a required property")
 	}
-	err := s.tx(ctx, func(ctx context.Context) (err error) {
+	err := s.area.Tx(ctx, func(ctx context.Context) (err error) {
 		if err := s.checkMapping(ctx, *ch.MappingID); err != nil {
 			return err
 		}
-		out, err = s.protocols.Update(ctx, protocolKey(idp, id), func(p *Protocol) error {
+		out, err = s.protocols.Update(ctx, kit.Joined(idp, id), func(p *Protocol) error {
 			p.MappingID = *ch.MappingID
 			if ch.RemoteIDAttribute != nil {
 				p.RemoteIDAttribute = ch.RemoteIDAttribute
@@ -86,23 +87,23 @@ func (s *Service) UpdateProtocol(ctx context.Context, idp, id string, ch Protoco
 		if err != nil {
 			return noProtocol(err, idp, id)
 		}
-		return s.parent.Happened(ctx, "federation_protocol", "updated", id)
+		return s.changed(ctx, "federation_protocol", "updated", id)
 	})
 	return out, err
 }
 
 // DeleteProtocol removes a protocol and the users that came by it.
 func (s *Service) DeleteProtocol(ctx context.Context, idp, id string) error {
-	if err := s.enforce(ctx, "delete_protocol"); err != nil {
+	if err := s.area.Enforce(ctx, "delete_protocol", nil); err != nil {
 		return err
 	}
-	return s.tx(ctx, func(ctx context.Context) error {
-		if err := s.protocols.Delete(ctx, protocolKey(idp, id)); err != nil {
+	return s.area.Tx(ctx, func(ctx context.Context) error {
+		if err := s.protocols.Delete(ctx, kit.Joined(idp, id)); err != nil {
 			return noProtocol(err, idp, id)
 		}
 		if err := s.parent.Ended(ctx, idp, id); err != nil {
 			return err
 		}
-		return s.parent.Happened(ctx, "federation_protocol", "deleted", id)
+		return s.changed(ctx, "federation_protocol", "deleted", id)
 	})
 }

@@ -37,7 +37,7 @@ func (ch *ServiceProviderChange) apply(p *ServiceProvider) {
 // CreateServiceProvider adds a service provider, disabled unless asked otherwise.
 func (s *Service) CreateServiceProvider(ctx context.Context, id string, ch ServiceProviderChange) (ServiceProvider, error) {
 	p := ServiceProvider{ID: id, RelayStatePrefix: DefaultRelayState}
-	if err := s.enforce(ctx, "create_service_provider"); err != nil {
+	if err := s.area.Enforce(ctx, "create_service_provider", nil); err != nil {
 		return p, err
 	}
 	for _, need := range []struct {
@@ -49,17 +49,17 @@ func (s *Service) CreateServiceProvider(ctx context.Context, id string, ch Servi
 		}
 	}
 	ch.apply(&p)
-	return p, s.tx(ctx, func(ctx context.Context) error {
+	return p, s.area.Tx(ctx, func(ctx context.Context) error {
 		if err := s.providers.Insert(ctx, p); err != nil {
 			return orConflict(err, "service_provider", "Duplicate entry found with ID %s", id)
 		}
-		return s.parent.Happened(ctx, "service_provider", "created", id)
+		return s.changed(ctx, "service_provider", "created", id)
 	})
 }
 
 // GetServiceProvider shows a service provider.
 func (s *Service) GetServiceProvider(ctx context.Context, id string) (ServiceProvider, error) {
-	if err := s.enforce(ctx, "get_service_provider"); err != nil {
+	if err := s.area.Enforce(ctx, "get_service_provider", nil); err != nil {
 		return ServiceProvider{}, err
 	}
 	p, err := s.providers.Get(ctx, id)
@@ -68,7 +68,7 @@ func (s *Service) GetServiceProvider(ctx context.Context, id string) (ServicePro
 
 // ListServiceProviders lists service providers, by id and enabled.
 func (s *Service) ListServiceProviders(ctx context.Context, q nacre.Query) ([]ServiceProvider, error) {
-	if err := s.enforce(ctx, "list_service_providers"); err != nil {
+	if err := s.area.Enforce(ctx, "list_service_providers", nil); err != nil {
 		return nil, err
 	}
 	return s.providers.Where(ctx, filters(q))
@@ -92,13 +92,13 @@ func (s *Service) ServiceProviderFor(ctx context.Context, id string) (ServicePro
 // UpdateServiceProvider changes a service provider.
 func (s *Service) UpdateServiceProvider(ctx context.Context, id string, ch ServiceProviderChange) (ServiceProvider, error) {
 	var out ServiceProvider
-	if err := s.enforce(ctx, "update_service_provider"); err != nil {
+	if err := s.area.Enforce(ctx, "update_service_provider", nil); err != nil {
 		return out, err
 	}
 	if ch == (ServiceProviderChange{}) {
 		return out, invalid("Invalid input for field 'service_provider': {} does not have enough properties")
 	}
-	err := s.tx(ctx, func(ctx context.Context) (err error) {
+	err := s.area.Tx(ctx, func(ctx context.Context) (err error) {
 		out, err = s.providers.Update(ctx, id, func(p *ServiceProvider) error {
 			ch.apply(p)
 			return nil
@@ -106,20 +106,20 @@ func (s *Service) UpdateServiceProvider(ctx context.Context, id string, ch Servi
 		if err != nil {
 			return noProvider(err, id)
 		}
-		return s.parent.Happened(ctx, "service_provider", "updated", id)
+		return s.changed(ctx, "service_provider", "updated", id)
 	})
 	return out, err
 }
 
 // DeleteServiceProvider removes a service provider.
 func (s *Service) DeleteServiceProvider(ctx context.Context, id string) error {
-	if err := s.enforce(ctx, "delete_service_provider"); err != nil {
+	if err := s.area.Enforce(ctx, "delete_service_provider", nil); err != nil {
 		return err
 	}
-	return s.tx(ctx, func(ctx context.Context) error {
+	return s.area.Tx(ctx, func(ctx context.Context) error {
 		if err := s.providers.Delete(ctx, id); err != nil {
 			return noProvider(err, id)
 		}
-		return s.parent.Happened(ctx, "service_provider", "deleted", id)
+		return s.changed(ctx, "service_provider", "deleted", id)
 	})
 }

@@ -63,9 +63,15 @@ func truth(v string) bool {
 	return true
 }
 
-// List reads a page.
+// List reads a page of what the caller may see, which ws say.
 func List[T any](ctx context.Context, t *store.Table[T], q nacre.Query, cols Columns, ws ...store.Where) ([]T, error) {
-	sel := store.Select{Where: store.And(append(wheres(q, cols), ws...)...), Limit: q.Limit}
+	return ListFiltered(ctx, t, q, cols, nil, ws...)
+}
+
+// ListFiltered is List with filters that columns don't have. A marker may have ceased
+// to match those and the query's since the page that ended with it, but not ws.
+func ListFiltered[T any](ctx context.Context, t *store.Table[T], q nacre.Query, cols Columns, filters []store.Where, ws ...store.Where) ([]T, error) {
+	sel := store.Select{Where: store.And(slices.Concat(wheres(q, cols), filters, ws)...), Limit: q.Limit}
 	for _, k := range q.Sort {
 		if k.Field == t.Def().Key {
 			continue
@@ -75,7 +81,7 @@ func List[T any](ctx context.Context, t *store.Table[T], q nacre.Query, cols Col
 		}
 		sel.Order = append(sel.Order, store.Order{Column: k.Field, Desc: k.Desc})
 	}
-	vs, err := t.Page(ctx, sel, q.Marker)
+	vs, err := t.Page(ctx, sel, q.Marker, store.And(ws...))
 	if errors.Is(err, store.ErrNoRow) {
 		return nil, nacre.Errorf(nacre.NotFound, "MarkerNotFound", "Marker %s could not be found.", q.Marker)
 	}

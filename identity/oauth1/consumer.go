@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/kit"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -16,24 +17,24 @@ type ConsumerChange struct {
 
 // CreateConsumer adds a consumer; only this answer has its secret.
 func (s *Service) CreateConsumer(ctx context.Context, ch ConsumerChange) (Consumer, error) {
-	c := Consumer{ID: s.newID(), Secret: newSecret(), Extra: ch.Extra}
+	c := Consumer{ID: s.area.NewID(), Secret: newSecret(), Extra: ch.Extra}
 	if ch.Description != nil {
 		c.Description = *ch.Description
 	}
-	if err := s.enforce(ctx, "create_consumer", nil); err != nil {
+	if err := s.area.Enforce(ctx, "create_consumer", nil); err != nil {
 		return Consumer{}, err
 	}
-	return c, s.tx(ctx, func(ctx context.Context) error {
+	return c, s.area.Tx(ctx, func(ctx context.Context) error {
 		if err := s.consumers.Insert(ctx, c); err != nil {
 			return err
 		}
-		return s.parent.Happened(ctx, "OS-OAUTH1:consumer", "created", c.ID)
+		return s.area.Happened(ctx, "OS-OAUTH1:consumer", "created", c.ID)
 	})
 }
 
 // GetConsumer shows a consumer.
 func (s *Service) GetConsumer(ctx context.Context, id string) (Consumer, error) {
-	if err := s.enforce(ctx, "get_consumer", nil); err != nil {
+	if err := s.area.Enforce(ctx, "get_consumer", nil); err != nil {
 		return Consumer{}, err
 	}
 	c, err := s.consumers.Get(ctx, id)
@@ -43,7 +44,7 @@ func (s *Service) GetConsumer(ctx context.Context, id string) (Consumer, error) 
 
 // ListConsumers lists consumers.
 func (s *Service) ListConsumers(ctx context.Context) ([]Consumer, error) {
-	if err := s.enforce(ctx, "list_consumers", nil); err != nil {
+	if err := s.area.Enforce(ctx, "list_consumers", nil); err != nil {
 		return nil, err
 	}
 	cs, err := s.consumers.Where(ctx)
@@ -55,7 +56,7 @@ func (s *Service) ListConsumers(ctx context.Context) ([]Consumer, error) {
 
 // UpdateConsumer changes a consumer.
 func (s *Service) UpdateConsumer(ctx context.Context, id string, ch ConsumerChange) (Consumer, error) {
-	if err := s.enforce(ctx, "update_consumer", nil); err != nil {
+	if err := s.area.Enforce(ctx, "update_consumer", nil); err != nil {
 		return Consumer{}, err
 	}
 	if _, ok := ch.Extra["secret"]; ok {
@@ -65,7 +66,7 @@ func (s *Service) UpdateConsumer(ctx context.Context, id string, ch ConsumerChan
 		return Consumer{}, nacre.Errorf(nacre.Invalid, "SchemaValidationError", "Invalid input for field 'consumer': {} does not have enough properties")
 	}
 	var out Consumer
-	err := s.tx(ctx, func(ctx context.Context) (err error) {
+	err := s.area.Tx(ctx, func(ctx context.Context) (err error) {
 		out, err = s.consumers.Update(ctx, id, func(c *Consumer) error {
 			if ch.Description != nil {
 				c.Description = *ch.Description
@@ -81,7 +82,7 @@ func (s *Service) UpdateConsumer(ctx context.Context, id string, ch ConsumerChan
 		if err != nil {
 			return orNotFound(err, "Consumer not found")
 		}
-		return s.parent.Happened(ctx, "OS-OAUTH1:consumer", "updated", id)
+		return s.area.Happened(ctx, "OS-OAUTH1:consumer", "updated", id)
 	})
 	out.Secret = ""
 	return out, err
@@ -90,22 +91,26 @@ func (s *Service) UpdateConsumer(ctx context.Context, id string, ch ConsumerChan
 // DeleteConsumer removes a consumer with its request and access tokens, and ends
 // what was made with those.
 func (s *Service) DeleteConsumer(ctx context.Context, id string) error {
-	if err := s.enforce(ctx, "delete_consumer", nil); err != nil {
+	if err := s.area.Enforce(ctx, "delete_consumer", nil); err != nil {
 		return err
 	}
-	return s.tx(ctx, func(ctx context.Context) error {
+	return s.area.Tx(ctx, func(ctx context.Context) error {
 		if err := s.consumers.Delete(ctx, id); err != nil {
 			return orNotFound(err, "Consumer not found")
 		}
 		if err := s.drop(ctx, store.Eq("consumer_id", id)); err != nil {
 			return err
 		}
-		return s.parent.Happened(ctx, "OS-OAUTH1:consumer", "deleted", id)
+		return s.area.Happened(ctx, "OS-OAUTH1:consumer", "deleted", id)
 	})
 }
 
-// drop removes request and access tokens.
+// drop removes request and access tokens, and has those who authorized the latter
+// looked up again.
 func (s *Service) drop(ctx context.Context, w store.Where) error {
+	if _, err := s.requests.DeleteWhere(ctx, w); err != nil {
+		return err
+	}
 	ts, err := s.access.Where(ctx, w)
 	if err != nil {
 		return err
@@ -113,9 +118,6 @@ func (s *Service) drop(ctx context.Context, w store.Where) error {
 	var users []string
 	for _, t := range ts {
 		users = append(users, t.UserID)
-	}
-	if _, err := s.requests.DeleteWhere(ctx, w); err != nil {
-		return err
 	}
 	if _, err := s.access.DeleteWhere(ctx, w); err != nil {
 		return err
@@ -126,8 +128,33 @@ func (s *Service) drop(ctx context.Context, w store.Where) error {
 	return s.parent.Lost(ctx, users...)
 }
 
-// UsersDeleted removes what users authorized. It is for the parent, within its own
-// transaction, and asks no policy.
+// UsersDeleted removes what users authorized, and ProjectsDeleted what was authorized or
+// wished for on projects, within the transaction in which they go.
 func (s *Service) UsersDeleted(ctx context.Context, ids []string) error {
 	return s.drop(ctx, store.In("authorizing_user_id", ids))
+}
+
+// ProjectsDeleted is as UsersDeleted says. All that was made with the tokens is on the
+// projects, and ends with them.
+func (s *Service) ProjectsDeleted(ctx context.Context, ids []string) error {
+	if _, err := s.requests.DeleteWhere(ctx, store.In("requested_project_id", ids)); err != nil {
+		return err
+	}
+	_, err := s.access.DeleteWhere(ctx, store.In("project_id", ids))
+	return err
+}
+
+// Audit says which tokens refer to nothing. users and projects are those that there are.
+func (s *Service) Audit(a *kit.Audit, users, projects map[string]bool) {
+	consumers := kit.Keys(a, s.consumers, func(c Consumer) string { return c.ID })
+	kit.Each(a, "request_token", s.requests, func(t RequestToken) string { return t.ID }, func(t RequestToken) {
+		a.Refers(t.ID, "consumer", t.ConsumerID, consumers)
+		a.Refers(t.ID, "project", t.ProjectID, projects)
+		a.Refers(t.ID, "user", t.UserID, users)
+	})
+	kit.Each(a, "access_token", s.access, func(t AccessToken) string { return t.ID }, func(t AccessToken) {
+		a.Refers(t.ID, "consumer", t.ConsumerID, consumers)
+		a.Refers(t.ID, "project", t.ProjectID, projects)
+		a.Refers(t.ID, "user", t.UserID, users)
+	})
 }

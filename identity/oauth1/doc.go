@@ -1,7 +1,7 @@
 // Package oauth1 is Keystone's OS-OAUTH1: consumers (programs) that users let act
 // for them on a project with some of their roles, by OAuth 1.0a (RFC 5849).
 //
-//	svc, err := oauth1.New(oauth1.Config{Engine: engine, Policy: enforcer, Parent: parent})
+//	svc, err := oauth1.New(oauth1.Config{Area: area, Parent: parent})
 //
 // A consumer asks for a request token, a user authorizes it with roles and gets a
 // verifier, the consumer exchanges both for an access token; with that it signs

@@ -1,7 +1,6 @@
 package oauth1
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"time"
@@ -9,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/kit"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -18,63 +18,32 @@ const (
 	accessTokenLife  = 24 * time.Hour
 )
 
-// Config is what a Service is made of. All but IDs must be set.
+// Config is what a Service is made of. Area and Parent must be set.
 type Config struct {
-	// Engine holds the tables of Tables.
-	Engine store.Engine
-	// Policy decides; its rules include Rules.
-	Policy nacre.Enforcer
+	kit.Area
 	Parent Parent
-	// IDs makes identifiers and secrets; nil is random.
-	IDs nacre.IDs
 }
 
 // Service is OS-OAUTH1. Its methods are safe for concurrent use.
 type Service struct {
-	engine store.Engine
-	policy nacre.Enforcer
+	area   kit.Area
 	parent Parent
-	ids    nacre.IDs
 	tables
 }
 
 // New makes a Service. It reads nothing from the engine yet.
 func New(cfg Config) (*Service, error) {
-	switch {
-	case cfg.Engine == nil:
-		return nil, errors.New("oauth1: Config.Engine is missing")
-	case cfg.Policy == nil:
-		return nil, errors.New("oauth1: Config.Policy is missing")
-	case cfg.Parent == nil:
+	if err := cfg.Check("oauth1"); err != nil {
+		return nil, err
+	}
+	if cfg.Parent == nil {
 		return nil, errors.New("oauth1: Config.Parent is missing")
 	}
-	if cfg.IDs == nil {
-		cfg.IDs = randomIDs{}
-	}
-	return &Service{cfg.Engine, cfg.Policy, cfg.Parent, cfg.IDs, newTables(cfg.Engine)}, nil
+	return &Service{area: cfg.Area, parent: cfg.Parent, tables: newTables(cfg.Engine)}, nil
 }
 
-type randomIDs struct{}
-
-func (randomIDs) NewID() string { return uuid.NewString() }
-
-func (s *Service) newID() string { return strings.ReplaceAll(s.ids.NewID(), "-", "") }
-
-// newSecret never comes from Config.IDs, which may be predictable.
+// newSecret never comes from Area.IDs, which may be predictable.
 func newSecret() string { return strings.ReplaceAll(uuid.NewString(), "-", "") }
-
-type target map[string]string
-
-// Attr implements nacre.Target.
-func (t target) Attr(name string) (string, bool) { v, ok := t[name]; return v, ok }
-
-func (s *Service) enforce(ctx context.Context, rule string, t target) error {
-	return s.policy.Enforce(ctx, "identity:"+rule, t)
-}
-
-func (s *Service) tx(ctx context.Context, fn func(ctx context.Context) error) error {
-	return store.InTx(ctx, s.engine, fn)
-}
 
 func orNotFound(err error, message string) error {
 	return store.WrapNotFound(err, func() *nacre.Error { return nacre.Errorf(nacre.NotFound, "NotFound", "%s", message) })
@@ -82,8 +51,4 @@ func orNotFound(err error, message string) error {
 
 func unauthorized(message string) error {
 	return &nacre.Error{Kind: nacre.Unauthenticated, Code: "Unauthorized", Message: message}
-}
-
-func missing(attr string) error {
-	return nacre.Errorf(nacre.Invalid, "ValidationError", "Expecting to find %s in request. The server could not comply with the request since it is either malformed or otherwise incorrect. The client is assumed to be in error.", attr)
 }

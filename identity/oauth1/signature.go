@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/kit"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -159,7 +160,7 @@ func (r *Request) signed(p params, consumerSecret, tokenSecret string) (bool, er
 func (s *Service) check(ctx context.Context, r *Request, p params, consumerSecret, tokenSecret string) error {
 	for _, k := range []string{"oauth_signature", "oauth_signature_method", "oauth_timestamp", "oauth_nonce"} {
 		if p[k] == "" {
-			return missing(k)
+			return kit.Expecting(k, "request")
 		}
 	}
 	if v, ok := p["oauth_version"]; ok && v != "1.0" {
@@ -177,7 +178,7 @@ func (s *Service) check(ctx context.Context, r *Request, p params, consumerSecre
 		return unauthorized("Invalid signature")
 	}
 	sum := sha256.Sum256([]byte(strings.Join([]string{escape(p["oauth_consumer_key"]), escape(p["oauth_token"]), p["oauth_timestamp"], escape(p["oauth_nonce"])}, "&")))
-	return s.tx(ctx, func(ctx context.Context) error {
+	return s.area.Tx(ctx, func(ctx context.Context) error {
 		if _, err := s.nonces.DeleteWhere(ctx, store.Less("until", time.Now())); err != nil {
 			return err
 		}

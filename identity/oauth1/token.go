@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nacre-cloud/nacre"
+	"github.com/nacre-cloud/nacre/identity/kit"
+	"github.com/nacre-cloud/nacre/internal/policy"
 	"github.com/nacre-cloud/nacre/store"
 )
 
@@ -21,9 +23,9 @@ func (s *Service) NewRequestToken(ctx context.Context, r *Request, projectID str
 	}
 	switch {
 	case p["oauth_consumer_key"] == "":
-		return RequestToken{}, missing("oauth_consumer_key")
+		return RequestToken{}, kit.Expecting("oauth_consumer_key", "request")
 	case projectID == "":
-		return RequestToken{}, missing("Requested-Project-Id")
+		return RequestToken{}, kit.Expecting("Requested-Project-Id", "request")
 	}
 	if err := s.parent.CheckProject(ctx, projectID); err != nil {
 		return RequestToken{}, err
@@ -35,16 +37,29 @@ func (s *Service) NewRequestToken(ctx context.Context, r *Request, projectID str
 	if err := s.check(ctx, r, p, c.Secret, ""); err != nil {
 		return RequestToken{}, err
 	}
-	t := RequestToken{ID: s.newID(), Secret: newSecret(), ConsumerID: c.ID, ProjectID: projectID, ExpiresAt: time.Now().UTC().Add(requestTokenLife)}
-	return t, s.tx(ctx, func(ctx context.Context) error {
+	t := RequestToken{ID: s.area.NewID(), Secret: newSecret(), ConsumerID: c.ID, ProjectID: projectID, ExpiresAt: time.Now().UTC().Add(requestTokenLife)}
+	return t, s.area.Tx(ctx, func(ctx context.Context) error {
+		if err := s.hold(ctx, "", projectID, c.ID); err != nil {
+			return err
+		}
 		if _, err := s.requests.DeleteWhere(ctx, store.Less("expires_at", time.Now().Add(-requestTokenLife))); err != nil {
 			return err
 		}
 		if err := s.requests.Insert(ctx, t); err != nil {
 			return err
 		}
-		return s.parent.Happened(ctx, "OS-OAUTH1:request_token", "created", t.ID)
+		return s.area.Happened(ctx, "OS-OAUTH1:request_token", "created", t.ID)
 	})
+}
+
+// hold keeps whom a new token is of, and its consumer, from going. It comes before the
+// token's own row, which who deletes them takes last.
+func (s *Service) hold(ctx context.Context, userID, projectID, consumerID string) error {
+	if err := s.parent.Hold(ctx, userID, projectID); err != nil {
+		return err
+	}
+	_, err := s.consumers.GetForUpdate(ctx, consumerID)
+	return orNotFound(err, "Consumer not found")
 }
 
 func (s *Service) request(ctx context.Context, id string) (RequestToken, error) {
@@ -66,7 +81,7 @@ func (s *Service) notDelegated(ctx context.Context, message string) error {
 // Authorize lets a request token's consumer act for the caller with these roles,
 // each of which the caller has on the token's project, and returns the verifier.
 func (s *Service) Authorize(ctx context.Context, id string, roles []Role) (string, error) {
-	if err := s.enforce(ctx, "authorize_request_token", nil); err != nil {
+	if err := s.area.Enforce(ctx, "authorize_request_token", nil); err != nil {
 		return "", err
 	}
 	if err := s.notDelegated(ctx, "Cannot authorize a request token with a token issued via delegation."); err != nil {
@@ -92,11 +107,16 @@ func (s *Service) Authorize(ctx context.Context, id string, roles []Role) (strin
 		}
 	}
 	verifier := rand.Text()[:8]
-	_, err = s.requests.Update(ctx, id, func(t *RequestToken) error {
-		t.UserID, t.RoleIDs, t.Verifier = user, ids, verifier
-		return nil
+	return verifier, s.area.Tx(ctx, func(ctx context.Context) error {
+		if err := s.hold(ctx, user, t.ProjectID, t.ConsumerID); err != nil {
+			return err
+		}
+		_, err := s.requests.Update(ctx, id, func(t *RequestToken) error {
+			t.UserID, t.RoleIDs, t.Verifier = user, ids, verifier
+			return nil
+		})
+		return orNotFound(err, "Request token not found")
 	})
-	return verifier, orNotFound(err, "Request token not found")
 }
 
 // NewAccessToken exchanges an authorized request token, which ends, for an access
@@ -108,7 +128,7 @@ func (s *Service) NewAccessToken(ctx context.Context, r *Request) (AccessToken, 
 	}
 	for _, k := range []string{"oauth_consumer_key", "oauth_token", "oauth_verifier"} {
 		if p[k] == "" {
-			return AccessToken{}, missing(k)
+			return AccessToken{}, kit.Expecting(k, "request")
 		}
 	}
 	req, err := s.request(ctx, p["oauth_token"])
@@ -133,8 +153,14 @@ func (s *Service) NewAccessToken(ctx context.Context, r *Request) (AccessToken, 
 	if subtle.ConstantTimeCompare([]byte(req.Verifier), []byte(p["oauth_verifier"])) != 1 {
 		return AccessToken{}, unauthorized("Provided verifier does not match stored verifier")
 	}
-	t := AccessToken{ID: s.newID(), Secret: newSecret(), ConsumerID: c.ID, UserID: req.UserID, ProjectID: req.ProjectID, RoleIDs: req.RoleIDs, ExpiresAt: time.Now().UTC().Add(accessTokenLife)}
-	return t, s.tx(ctx, func(ctx context.Context) error {
+	t := AccessToken{ID: s.area.NewID(), Secret: newSecret(), ConsumerID: c.ID, UserID: req.UserID, ProjectID: req.ProjectID, RoleIDs: req.RoleIDs, ExpiresAt: time.Now().UTC().Add(accessTokenLife)}
+	return t, s.area.Tx(ctx, func(ctx context.Context) error {
+		if err := s.hold(ctx, t.UserID, t.ProjectID, t.ConsumerID); err != nil {
+			return err
+		}
+		if _, err := s.access.DeleteWhere(ctx, store.Less("expires_at", time.Now().Add(-accessTokenLife))); err != nil {
+			return err
+		}
 		// As it is now: another may have been faster, or have authorized it anew.
 		now, err := s.requests.GetForUpdate(ctx, req.ID)
 		if err != nil {
@@ -149,7 +175,7 @@ func (s *Service) NewAccessToken(ctx context.Context, r *Request) (AccessToken, 
 		if err := s.access.Insert(ctx, t); err != nil {
 			return err
 		}
-		return s.parent.Happened(ctx, "OS-OAUTH1:access_token", "created", t.ID)
+		return s.area.Happened(ctx, "OS-OAUTH1:access_token", "created", t.ID)
 	})
 }
 
@@ -160,7 +186,7 @@ func (s *Service) Verify(ctx context.Context, r *Request) (AccessToken, error) {
 		return AccessToken{}, err
 	}
 	if p["oauth_token"] == "" {
-		return AccessToken{}, missing("oauth_token")
+		return AccessToken{}, kit.Expecting("oauth_token", "request")
 	}
 	t, err := s.access.Get(ctx, p["oauth_token"])
 	switch {
@@ -199,7 +225,7 @@ const noDelegation = "Cannot manage OAuth access tokens with a token issued via 
 
 // ListAccessTokens lists what a user has authorized.
 func (s *Service) ListAccessTokens(ctx context.Context, userID string) ([]AccessToken, error) {
-	if err := s.enforce(ctx, "list_access_tokens", nil); err != nil {
+	if err := s.area.Enforce(ctx, "list_access_tokens", nil); err != nil {
 		return nil, err
 	}
 	if err := s.notDelegated(ctx, noDelegation); err != nil {
@@ -214,7 +240,7 @@ func (s *Service) ListAccessTokens(ctx context.Context, userID string) ([]Access
 
 // GetAccessToken shows an access token, without its secret.
 func (s *Service) GetAccessToken(ctx context.Context, userID, id string) (AccessToken, error) {
-	if err := s.enforce(ctx, "get_access_token", nil); err != nil {
+	if err := s.area.Enforce(ctx, "get_access_token", nil); err != nil {
 		return AccessToken{}, err
 	}
 	if err := s.notDelegated(ctx, noDelegation); err != nil {
@@ -225,7 +251,7 @@ func (s *Service) GetAccessToken(ctx context.Context, userID, id string) (Access
 
 // AccessTokenRoles are the ids of an access token's roles.
 func (s *Service) AccessTokenRoles(ctx context.Context, userID, id string) ([]string, error) {
-	if err := s.enforce(ctx, "list_access_token_roles", nil); err != nil {
+	if err := s.area.Enforce(ctx, "list_access_token_roles", nil); err != nil {
 		return nil, err
 	}
 	t, err := s.own(ctx, userID, id)
@@ -234,7 +260,7 @@ func (s *Service) AccessTokenRoles(ctx context.Context, userID, id string) ([]st
 
 // AccessTokenRole is NotFound unless the access token has the role.
 func (s *Service) AccessTokenRole(ctx context.Context, userID, id, roleID string) error {
-	if err := s.enforce(ctx, "get_access_token_role", nil); err != nil {
+	if err := s.area.Enforce(ctx, "get_access_token_role", nil); err != nil {
 		return err
 	}
 	t, err := s.own(ctx, userID, id)
@@ -248,13 +274,13 @@ func (s *Service) AccessTokenRole(ctx context.Context, userID, id, roleID string
 // it. Users may take back their own: as Keystone it asks the rule about EC2
 // credentials.
 func (s *Service) DeleteAccessToken(ctx context.Context, userID, id string) error {
-	if err := s.enforce(ctx, "ec2_delete_credential", target{"target.credential.user_id": userID, "user_id": userID}); err != nil {
+	if err := s.area.Enforce(ctx, "ec2_delete_credential", policy.Map{"target.credential.user_id": userID, "user_id": userID}); err != nil {
 		return err
 	}
 	if err := s.notDelegated(ctx, noDelegation); err != nil {
 		return err
 	}
-	return s.tx(ctx, func(ctx context.Context) error {
+	return s.area.Tx(ctx, func(ctx context.Context) error {
 		if _, err := s.own(ctx, userID, id); err != nil {
 			return err
 		}
@@ -264,6 +290,6 @@ func (s *Service) DeleteAccessToken(ctx context.Context, userID, id string) erro
 		if err := s.parent.Lost(ctx, userID); err != nil {
 			return err
 		}
-		return s.parent.Happened(ctx, "OS-OAUTH1:access_token", "deleted", id)
+		return s.area.Happened(ctx, "OS-OAUTH1:access_token", "deleted", id)
 	})
 }

@@ -10,7 +10,8 @@ import (
 	"github.com/nacre-cloud/nacre/store"
 )
 
-// Config is what a Service is made of. All but Rules and Strict must be set.
+// Config is what a Service is made of. All but Rules and Strict must be set, as
+// kit.Area says.
 type Config struct {
 	kit.Area
 	Parent Parent
@@ -43,6 +44,9 @@ func New(cfg Config) (*Service, error) {
 	}
 	if cfg.Parent == nil {
 		return nil, errors.New("password: Config.Parent is missing")
+	}
+	if cfg.Hasher == (passhash.Hasher{}) {
+		return nil, errors.New("password: Config.Hasher is missing")
 	}
 	if err := cfg.Rules.check(); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package revoke
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -9,7 +10,7 @@ import (
 	"github.com/nacre-cloud/nacre/store"
 )
 
-// Config is what a Service is made of. All must be set.
+// Config is what a Service is made of. All must be set, as kit.Area says.
 type Config struct {
 	kit.Area
 	// TTL is how long a token lives at the most.
@@ -36,6 +37,9 @@ type Service struct {
 func New(cfg Config) (*Service, error) {
 	if err := cfg.Check("revoke"); err != nil {
 		return nil, err
+	}
+	if cfg.TTL <= 0 {
+		return nil, errors.New("revoke: Config.TTL is missing")
 	}
 	return &Service{area: cfg.Area, table: newTable(cfg.Engine), ttl: cfg.TTL, syncing: make(chan struct{}, 1), marks: map[string]mark{}, seen: map[string]time.Time{}}, nil
 }
