@@ -233,7 +233,7 @@ const objectPrefix = "/object-store"
 
 // catalog is what stands at which path.
 var catalog = []struct{ typ, name, about, prefix, version string }{
-	{"identity", "keystone", "Identity", "/identity", ""},
+	{"identity", "keystone", "Identity", "/identity", "/v3"},
 	{"image", "glance", "Image", "/image", ""},
 	{"compute", "nova", "Compute", "/compute", "/v2.1"},
 	{"placement", "placement", "Placement", "/placement", ""},
